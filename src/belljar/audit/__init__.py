@@ -1,0 +1,1 @@
+"""What ties a binary to a machine."""

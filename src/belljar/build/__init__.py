@@ -1,0 +1,1 @@
+"""From a locked recipe to an artifact in the store."""

@@ -1,0 +1,1 @@
+"""ELF files: bytes in, frozen values out; no input or output."""

@@ -1,0 +1,206 @@
+"""Files: atomic writes, sorted walks, locks, staging directories, removal of read-only trees.
+
+Paths inside a tree are relative `str` with undecodable bytes kept (os.fsdecode), in the order of
+their bytes, so that two machines walk a tree alike whatever their filesystems say.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from belljar.errors import HostError
+from belljar.types import Digest
+
+CHUNK = 1 << 20
+"""How many bytes are read at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One name in a tree: its path relative to the tree's root, and what lstat says of it."""
+
+    path: str
+    info: os.stat_result
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a regular file."""
+        return stat.S_ISREG(self.info.st_mode)
+
+    @property
+    def is_dir(self) -> bool:
+        """Whether it is a directory."""
+        return stat.S_ISDIR(self.info.st_mode)
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a symbolic link."""
+        return stat.S_ISLNK(self.info.st_mode)
+
+    @property
+    def is_executable(self) -> bool:
+        """Whether its owner may execute it."""
+        return bool(self.info.st_mode & stat.S_IXUSR)
+
+
+def walk(root: Path, *, enter: Callable[[Entry], bool] | None = None) -> Iterator[Entry]:
+    """Yield everything below `root`, parents first, siblings in byte order; links are not followed.
+
+    `enter` decides of each entry whether it is yielded (and, of a directory, gone into).
+    """
+    pending = [""]
+    while pending:
+        relative = pending.pop()
+        with os.scandir(root / relative) as listing:
+            found = sorted(listing, key=lambda item: os.fsencode(item.name))
+        children = []
+        for item in found:
+            path = f"{relative}/{item.name}" if relative else item.name
+            entry = Entry(path=path, info=item.stat(follow_symlinks=False))
+            if enter is not None and not enter(entry):
+                continue
+            yield entry
+            if entry.is_dir:
+                children.append(path)
+        pending.extend(reversed(children))
+
+
+def sha256(path: Path) -> Digest:
+    """Return the SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return Digest(hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
+    """Put `data` at `path` so that readers see the old content or the new, never a part.
+
+    Raises HostError when there is no space or no permission.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    with _explain(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a tree, read-only directories included; a path that is not there is no error."""
+
+    def make_writable(function: Callable[..., object], name: str, _error: object) -> None:
+        parent = os.path.dirname(name)
+        os.chmod(parent, 0o700)
+        if os.path.isdir(name) and not os.path.islink(name):
+            os.chmod(name, 0o700)
+        if function in (os.rmdir, os.unlink):
+            function(name)
+        else:
+            shutil.rmtree(name, onerror=make_writable)
+
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path, onerror=make_writable)
+
+
+def make_read_only(root: Path) -> None:
+    """Take all write permission from a tree: files to 0444 or 0555, directories to 0555."""
+    for entry in walk(root):
+        if entry.is_link:
+            continue
+        mode = 0o555 if entry.is_dir or entry.is_executable else 0o444
+        os.chmod(root / entry.path, mode)
+    root.chmod(0o555)
+
+
+@contextlib.contextmanager
+def locked(
+    path: Path, *, on_wait: Callable[[], None] | None = None, shared: bool = False
+) -> Iterator[BinaryIO]:
+    """Hold an advisory lock on `path` (created where it is missing); `on_wait` is called before waiting.
+
+    The lock goes with the process, however it ends.
+    """
+    with _explain(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+b")
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    with file:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if on_wait is not None:
+                on_wait()
+            fcntl.flock(file, kind)
+        yield file
+
+
+@contextlib.contextmanager
+def staging(parent: Path, *, keep: Callable[[], bool] = lambda: False) -> Iterator[Path]:
+    """Make a private directory below `parent` and remove it at the end, unless `keep` says otherwise.
+
+    A lock is held on it; what a killed process left behind is swept away by the next one.
+    """
+    with _explain(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        _sweep(parent)
+        path = parent / secrets.token_hex(6)
+        lock = parent / f"{path.name}.lock"
+    with locked(lock):
+        path.mkdir(mode=0o700)
+        try:
+            yield path
+        finally:
+            if not keep():
+                remove_tree(path)
+            lock.unlink(missing_ok=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the staging directories whose owner is gone: those whose lock can be had."""
+    for lock in parent.glob("*.lock"):
+        with contextlib.suppress(FileNotFoundError), lock.open("r+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            remove_tree(lock.with_suffix(""))
+            lock.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _explain(path: Path) -> Iterator[None]:
+    """Turn the errors that a user can mend into words."""
+    try:
+        yield
+    except OSError as error:
+        raise explained(error, path) from error
+
+
+def explained(error: OSError, path: Path) -> HostError:
+    """Return what an OSError at `path` means to a user, as a HostError with a hint."""
+    hints = {
+        errno.ENOSPC: "free some space there, or set BELLJAR_HOME to another filesystem",
+        errno.EDQUOT: "your quota there is used up; set BELLJAR_HOME to another filesystem",
+        errno.EROFS: "the filesystem is read-only; set BELLJAR_HOME to another one",
+        errno.EACCES: "you may not write there; set BELLJAR_HOME to a directory of yours",
+    }
+    subject = error.filename if isinstance(error.filename, str) else str(path)
+    return HostError(f"{subject}: {error.strerror or error}", hint=hints.get(error.errno or 0))

@@ -1,0 +1,1 @@
+"""Recipes, lock files and the sources they name."""

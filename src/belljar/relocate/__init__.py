@@ -1,0 +1,1 @@
+"""References to the placeholder: finding, rewriting and installing."""

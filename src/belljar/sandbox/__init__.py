@@ -1,0 +1,1 @@
+"""A namespace sandbox that stands alone: it imports nothing of belljar."""

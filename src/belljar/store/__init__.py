@@ -1,0 +1,1 @@
+"""The store: artifacts under names that follow from their inputs."""

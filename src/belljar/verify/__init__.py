@@ -1,0 +1,1 @@
+"""Running outputs on real systems."""

@@ -35,7 +35,7 @@ class InputError(BelljarError):
 
 
 class HostError(BelljarError):
-    """This machine cannot do what is needed: no user namespaces, no space, a missing program."""
+    """The machine cannot do what is needed: no user namespaces, no space, a missing program."""
 
     exit_code = 4
 

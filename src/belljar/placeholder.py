@@ -55,7 +55,7 @@ def location(directory: Path) -> bytes:
     bad = sorted({chr(byte) for byte in path if byte in _SYNTAX or byte <= 0x20 or byte == 0x7F})
     if bad:
         raise InputError(
-            f"{subject}: the path holds {' '.join(map(repr, bad))}, which scripts and path lists take for syntax",
+            f"{subject}: holds {' '.join(map(repr, bad))}, which scripts and path lists take for syntax",
             hint="choose a directory whose path has only letters, digits and / . _ - + @",
         )
     if len(path) > DIRECTORY_LIMIT:

@@ -1,1 +1,38 @@
-"""A namespace sandbox that stands alone: it imports nothing of belljar."""
+"""A namespace sandbox that stands alone: it imports nothing of belljar, only the standard library.
+
+    from belljar.sandbox import Bind, Devices, Proc, Sandbox, Tmpfs, run
+    box = Sandbox(operations=(Bind(source="/usr", target="/usr"), Proc(), Devices(), Tmpfs(target="/tmp")))
+    outcome = run(box, ["/usr/bin/env"])
+
+`operations` are the values that a sandbox consists of, `kernel` is the door to the system calls,
+`enter` puts them to work, `diagnosis` says why a host cannot.
+"""
+
+from belljar.sandbox.diagnosis import SandboxError
+from belljar.sandbox.enter import Outcome, run
+from belljar.sandbox.operations import (
+    Bind,
+    Devices,
+    Directory,
+    File,
+    Operation,
+    Proc,
+    Sandbox,
+    Symlink,
+    Tmpfs,
+)
+
+__all__ = [
+    "Bind",
+    "Devices",
+    "Directory",
+    "File",
+    "Operation",
+    "Outcome",
+    "Proc",
+    "Sandbox",
+    "SandboxError",
+    "Symlink",
+    "Tmpfs",
+    "run",
+]

@@ -23,7 +23,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -42,6 +42,7 @@ _NAMESPACES = (
 )
 # A directory of the host to stand on while the new root is built; it is uncovered again by pivot_root.
 _FOOTHOLDS = ("/tmp", "/var", "/mnt", "/usr")
+_WATCH_SECONDS = 0.2
 _LIMITS = {
     resource.RLIMIT_CORE: (0, 0),
     resource.RLIMIT_STACK: (8 << 20, resource.RLIM_INFINITY),
@@ -67,12 +68,13 @@ def run(
     stderr: int = 2,
     timeout: float | None = None,
     interactive: bool = False,
+    watch: Callable[[], None] | None = None,
 ) -> Outcome:
     """Run `argv` in the sandbox and wait for it and for everything that it started.
 
     `stdin`, `stdout` and `stderr` are file descriptors (None: /dev/null); `timeout` is in seconds;
-    `interactive` leaves the command in the caller's session and on its terminal. `argv[0]` is a path
-    inside. Raises SandboxError when the sandbox cannot be set up or the program cannot be started.
+    `interactive` leaves the command in the caller's session and on its terminal; `watch` is called five
+    times a second while the command runs. `argv[0]` is a path inside. Raises SandboxError when the sandbox cannot be set up or the program cannot be started.
     An exception in the caller (Ctrl-C) kills everything inside before it goes on.
     """
     started = time.monotonic()
@@ -84,7 +86,7 @@ def run(
         _keep(plan, argv, write_end, (stdin, stdout, stderr), interactive)
     os.close(write_end)
     try:
-        report, timed_out = _listen(read_end, keeper, timeout)
+        report, timed_out = _listen(read_end, keeper, timeout, watch)
     except BaseException:
         _end(keeper)
         _drain(read_end)
@@ -114,7 +116,9 @@ def _resolved(sandbox: Sandbox) -> Sandbox:
 # --- the caller -------------------------------------------------------------------------------
 
 
-def _listen(pipe: int, keeper: int, timeout: float | None) -> tuple[bytes, bool]:
+def _listen(
+    pipe: int, keeper: int, timeout: float | None, watch: Callable[[], None] | None
+) -> tuple[bytes, bool]:
     """Read init's report to the end of the pipe; kill everything when `timeout` seconds pass first."""
     deadline = None if timeout is None else time.monotonic() + timeout
     poll = select.poll()
@@ -122,9 +126,14 @@ def _listen(pipe: int, keeper: int, timeout: float | None) -> tuple[bytes, bool]
     report, timed_out = b"", False
     while True:
         left = None if deadline is None or timed_out else max(0.0, deadline - time.monotonic())
+        if watch is not None:
+            left = _WATCH_SECONDS if left is None else min(left, _WATCH_SECONDS)
         if not poll.poll(None if left is None else left * 1000):
-            timed_out = True
-            _end(keeper)
+            if deadline is not None and not timed_out and time.monotonic() >= deadline:
+                timed_out = True
+                _end(keeper)
+            if watch is not None:
+                watch()
             continue
         chunk = os.read(pipe, 65536)
         if not chunk:

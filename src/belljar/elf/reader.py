@@ -1,0 +1,174 @@
+"""Bytes to records: an ELF file as the kernel and the loader see it.
+
+Section headers are for linkers and debuggers; a program runs without them, and a hostile one may
+lie in them. So everything here comes from the program headers and the dynamic segment, its
+addresses mapped through PT_LOAD, and a file says the same with its section headers and without.
+
+Rejected: pyelftools, which reads sections first and is slower by an order of magnitude
+(docs/dependencies.md); tests use it as oracle.
+"""
+
+from belljar.elf import versions
+from belljar.elf.const import MAGIC, PN_XNUM, Class, Data, SegmentType, Tag
+from belljar.elf.errors import ElfError
+from belljar.elf.records import Dynamic, DynamicEntry, Elf, Header, Note, Segment
+from belljar.elf.symbols import read_symbols
+from belljar.elf.tables import Tables
+from belljar.elf.view import Strings, View
+
+_IDENT = 16
+_FILE_HEADER = {False: "HHIIIIIHHHHHH", True: "HHIQQQIHHHHHH"}
+_PROGRAM_HEADER = {False: "8I", True: "2I6Q"}
+_SECTION_HEADER = {False: "10I", True: "2I4Q2I2Q"}
+_DYNAMIC = {False: "iI", True: "qQ"}
+
+
+def read(data: bytes | memoryview) -> Elf:
+    """Return what the ELF file with these bytes says.
+
+    Raises ElfError, and nothing else, when they are no ELF file or a damaged one.
+    """
+    view = _view(memoryview(data).cast("B"))
+    header, segments = _read_headers(view)
+    entries = _read_dynamic(view, segments)
+    tables = Tables(view=view, header=header, segments=segments, entries=entries)
+    dynamic = None if entries is None else _name(tables.strings(), entries)
+    needs = versions.read_needs(tables)
+    definitions = versions.read_definitions(tables)
+    return Elf(
+        header=header,
+        segments=segments,
+        interpreter=_read_interpreter(view, segments),
+        dynamic=dynamic,
+        needs=needs,
+        definitions=definitions,
+        symbols=read_symbols(tables, needs, definitions),
+        notes=_read_notes(view, segments),
+    )
+
+
+def _view(data: memoryview) -> View:
+    if bytes(data[:4]) != MAGIC:
+        raise ElfError("not an ELF file", offset=0)
+    if len(data) < _IDENT:
+        raise ElfError("ELF header: cut short", offset=len(data))
+    if data[4] not in (Class.ELF32, Class.ELF64):
+        raise ElfError(f"ELF header: class {data[4]} is neither 32 nor 64 bits", offset=4)
+    if data[5] not in (Data.LITTLE, Data.BIG):
+        raise ElfError(f"ELF header: byte order {data[5]} is neither little nor big", offset=5)
+    return View(data=data, order="<" if data[5] == Data.LITTLE else ">", wide=data[4] == Class.ELF64)
+
+
+def _read_headers(view: View) -> tuple[Header, tuple[Segment, ...]]:
+    fields = view.record(_FILE_HEADER[view.wide], _IDENT, "ELF header")
+    kind, machine, _version, entry, table, sections, flags, _size, entry_size, count, *_ = fields
+    if count == PN_XNUM:
+        count = view.record(_SECTION_HEADER[view.wide], sections, "section header 0")[7]
+    if count and entry_size != view.size(_PROGRAM_HEADER[view.wide]):
+        raise ElfError(f"program headers: entries of {entry_size} bytes", offset=table)
+    header = Header(
+        elf_class=view.data[4],
+        data=view.data[5],
+        os_abi=view.data[7],
+        type=kind,
+        machine=machine,
+        flags=flags,
+        entry=entry,
+    )
+    return header, tuple(_read_segment(view, table, number) for number in range(count))
+
+
+def _read_segment(view: View, table: int, number: int) -> Segment:
+    form = _PROGRAM_HEADER[view.wide]
+    fields = view.record(form, table + number * view.size(form), f"program header {number}")
+    if view.wide:
+        kind, flags, offset, address, _physical, file_size, memory_size, align = fields
+    else:
+        kind, offset, address, _physical, file_size, memory_size, flags, align = fields
+    if kind == SegmentType.LOAD and offset + file_size > len(view.data):
+        raise ElfError(
+            f"segment {number}: ends at {offset + file_size:#x}, the file at {len(view.data):#x}",
+            offset=offset,
+        )
+    return Segment(
+        type=kind,
+        flags=flags,
+        offset=offset,
+        address=address,
+        file_size=file_size,
+        memory_size=memory_size,
+        align=align,
+    )
+
+
+def _read_interpreter(view: View, segments: tuple[Segment, ...]) -> str | None:
+    for segment in segments:
+        if segment.type == SegmentType.INTERP and segment.file_size:
+            raw = bytes(view.slice(segment.offset, segment.file_size, "interpreter"))
+            return raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    return None
+
+
+def _read_dynamic(view: View, segments: tuple[Segment, ...]) -> tuple[DynamicEntry, ...] | None:
+    """Return the entries before DT_NULL; None when there is no dynamic segment in the file."""
+    for segment in segments:
+        if segment.type == SegmentType.DYNAMIC and segment.file_size:
+            form = _DYNAMIC[view.wide]
+            size = view.size(form)
+            found = []
+            for number, (tag, value) in enumerate(
+                view.records(form, segment.offset, segment.file_size // size, "dynamic segment")
+            ):
+                if tag == Tag.NULL:
+                    break
+                found.append(DynamicEntry(tag=tag, value=value, offset=segment.offset + number * size))
+            return tuple(found)
+    return None
+
+
+def _name(strings: Strings, entries: tuple[DynamicEntry, ...]) -> Dynamic:
+    """Look up the strings of those entries that name something."""
+
+    def names(tag: Tag) -> tuple[str, ...]:
+        return tuple(strings[entry.value] for entry in entries if entry.tag == tag)
+
+    def number(tag: Tag) -> int:
+        return next((entry.value for entry in entries if entry.tag == tag), 0)
+
+    return Dynamic(
+        entries=entries,
+        needed=names(Tag.NEEDED),
+        soname=next(iter(names(Tag.SONAME)), None),
+        rpath=next(iter(names(Tag.RPATH)), None),
+        runpath=next(iter(names(Tag.RUNPATH)), None),
+        flags=number(Tag.FLAGS),
+        flags_1=number(Tag.FLAGS_1),
+    )
+
+
+def _read_notes(view: View, segments: tuple[Segment, ...]) -> tuple[Note, ...]:
+    found = [segment for segment in segments if segment.type == SegmentType.NOTE]
+    if sum(segment.file_size for segment in found) > len(view.data):
+        raise ElfError("notes: more than the file holds", offset=found[0].offset)
+    return tuple(note for segment in found for note in _split_notes(view, segment))
+
+
+def _split_notes(view: View, segment: Segment) -> list[Note]:
+    """Take a note segment apart; names and contents are padded to 4 bytes, or 8 where it says so."""
+    pad = 8 if segment.align == 8 else 4
+    at, end = segment.offset, segment.offset + segment.file_size
+    notes = []
+    while at + 12 <= end:
+        name_size, size, kind = view.record("III", at, "note")
+        content_at = at + _padded(12 + name_size, pad)
+        if content_at + size > end:
+            raise ElfError("note: larger than its segment", offset=at)
+        name = bytes(view.slice(at + 12, name_size, "note")).rstrip(b"\0")
+        content = bytes(view.slice(content_at, size, "note"))
+        notes.append(Note(owner=name.decode("utf-8", "surrogateescape"), type=kind, content=content))
+        at = content_at + _padded(size, pad)
+    return notes
+
+
+def _padded(size: int, pad: int) -> int:
+    return -(-size // pad) * pad

@@ -1,0 +1,153 @@
+"""What an ELF file says, as frozen values.
+
+Names are text with undecodable bytes kept as surrogates. Offsets count from the start of the file,
+addresses are the virtual ones that the file was linked for.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from belljar.elf.const import NoteType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The ELF header; see belljar.elf.const for the numbers."""
+
+    elf_class: int
+    data: int
+    os_abi: int
+    type: int
+    machine: int
+    flags: int
+    entry: int
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether addresses have 64 bits."""
+        return self.elf_class == 2
+
+    @property
+    def is_big_endian(self) -> bool:
+        """Whether the most significant byte comes first."""
+        return self.data == 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One program header."""
+
+    type: int
+    flags: int
+    offset: int
+    address: int
+    file_size: int
+    memory_size: int
+    align: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicEntry:
+    """One entry of the dynamic segment, and where in the file it stands."""
+
+    tag: int
+    value: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dynamic:
+    """The dynamic segment: its entries as they stand, and those that name something."""
+
+    entries: tuple[DynamicEntry, ...]
+    needed: tuple[str, ...]
+    soname: str | None
+    rpath: str | None
+    runpath: str | None
+    flags: int
+    flags_1: int
+
+    def first(self, tag: int) -> DynamicEntry | None:
+        """Return the first entry with that tag."""
+        return next((entry for entry in self.entries if entry.tag == tag), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionNeed:
+    """A version that a library must define before the file is loaded (LSB Core 10.7.2.3)."""
+
+    library: str
+    name: str
+    hash: int
+    index: int
+    weak: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionDefinition:
+    """A version that the file defines, and the versions that it succeeds (LSB Core 10.7.2.2)."""
+
+    name: str
+    hash: int
+    index: int
+    flags: int
+    parents: tuple[str, ...]
+
+
+# A tuple, because libraries have 100 000 of them and a dataclass takes four times as long to make.
+class Symbol(NamedTuple):
+    """A dynamic symbol; `library` is set where its version is one that a library must define."""
+
+    name: str
+    binding: int
+    type: int
+    defined: bool
+    version: str | None
+    library: str | None
+    version_index: int
+    hidden: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A note that is loaded with the file."""
+
+    owner: str
+    type: int
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elf:
+    """A whole file, as the kernel and the loader see it."""
+
+    header: Header
+    segments: tuple[Segment, ...]
+    interpreter: str | None
+    dynamic: Dynamic | None
+    needs: tuple[VersionNeed, ...]
+    definitions: tuple[VersionDefinition, ...]
+    symbols: tuple[Symbol, ...]
+    notes: tuple[Note, ...]
+
+    @property
+    def build_id(self) -> str | None:
+        """The build id in hexadecimal."""
+        content = self._gnu_note(NoteType.BUILD_ID)
+        return None if content is None else content.hex()
+
+    @property
+    def kernel(self) -> tuple[int, int, int] | None:
+        """The oldest Linux that the file says it runs on (NT_GNU_ABI_TAG)."""
+        content = self._gnu_note(NoteType.ABI_TAG)
+        if content is None or len(content) < 16:
+            return None
+        system, major, minor, patch = struct.unpack(
+            ">4I" if self.header.is_big_endian else "<4I", content[:16]
+        )
+        return (major, minor, patch) if system == 0 else None
+
+    def _gnu_note(self, kind: int) -> bytes | None:
+        found = (note.content for note in self.notes if note.owner == "GNU" and note.type == kind)
+        return next(found, None)

@@ -1,0 +1,69 @@
+"""A file's bytes, read with every access checked: what keeps hostile files from doing harm.
+
+Nothing else in this room touches the bytes. Three things bound time and memory: no slice reaches
+beyond the file, chains only go forwards, and the text taken out of overlapping strings (a table of
+n bytes holds n strings of up to n bytes) is limited to a small multiple of the file's size.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from belljar.elf.errors import ElfError
+
+TEXT_LIMIT = 8
+"""How many times the file's size the names in it may have together; real files stay below 2."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """The bytes of a file whose byte order (`<` or `>`) and width of addresses are known."""
+
+    data: memoryview
+    order: str
+    wide: bool
+
+    def slice(self, offset: int, size: int, what: str) -> memoryview:
+        """Return `size` bytes at `offset`; raises ElfError when the file has not got them."""
+        if offset < 0 or size < 0 or offset + size > len(self.data):
+            raise ElfError(
+                f"{what}: {size} bytes are wanted, the file ends at {len(self.data):#x}", offset=offset
+            )
+        return self.data[offset : offset + size]
+
+    def size(self, form: str) -> int:
+        """Return how many bytes a record of that struct format has."""
+        return struct.calcsize(self.order + form)
+
+    def record(self, form: str, offset: int, what: str) -> tuple[int, ...]:
+        """Return the numbers of the record at `offset`."""
+        return struct.unpack(self.order + form, self.slice(offset, self.size(form), what))
+
+    def records(self, form: str, offset: int, count: int, what: str) -> Iterator[tuple[int, ...]]:
+        """Return the numbers of `count` records that follow each other."""
+        return struct.iter_unpack(self.order + form, self.slice(offset, count * self.size(form), what))
+
+
+class Strings:
+    """A string table: NUL-terminated names by their offset in it."""
+
+    def __init__(self, view: View, offset: int, size: int) -> None:
+        self._bytes = bytes(view.slice(offset, size, "string table"))
+        self._offset = offset
+        self._known: dict[int, str] = {}
+        self._budget = TEXT_LIMIT * len(view.data)
+
+    def __getitem__(self, start: int) -> str:
+        """Return the name at `start`; raises ElfError when it is outside the table or has no end."""
+        known = self._known.get(start)
+        if known is not None:
+            return known
+        end = self._bytes.find(b"\0", start) if 0 <= start < len(self._bytes) else -1
+        if end < 0:
+            raise ElfError(f"string {start:#x}: not within the string table", offset=self._offset)
+        self._budget -= end - start
+        if self._budget < 0:
+            raise ElfError("string table: names overlap beyond all measure", offset=self._offset)
+        name = self._bytes[start:end].decode("utf-8", "surrogateescape")
+        self._known[start] = name
+        return name

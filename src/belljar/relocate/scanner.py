@@ -1,0 +1,182 @@
+"""Finding all that ties a tree to the placeholder.
+
+Whole placeholders in files and link targets make the relocation table. What rewriting cannot mend yet
+is found too and reported with its place, so that no tree passes for relocatable which is not: pieces
+(a literal that the compiler split), the placeholder as UTF-16 or UTF-32, the placeholder in a file's name.
+
+Not found, here or by anybody: references inside compressed content, and escaped spellings of `/`.
+Scanning changes nothing.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from belljar.errors import InputError
+from belljar.fsys import Entry, walk
+from belljar.references import Reference, Table
+from belljar.relocate.search import Run, Window
+from belljar.types import Event, Progress, quiet
+
+_NAME = re.compile(rb"/+([a-z2-7]{32}-[0-9A-Za-z+._~-]{1,200}(?<=[0-9A-Za-z+~]))")
+_REPORT_EVERY = 1 << 24  # bytes; often enough for an eye, too seldom to cost time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Unsupported:
+    """A trace of the placeholder that cannot be rewritten: `what`, `offset` bytes into file, link or name."""
+
+    path: str
+    offset: int
+    what: str
+
+    def describe(self) -> str:
+        """Return one line for a person."""
+        return f"{self.path}: offset {self.offset}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """What a tree holds of the placeholder.
+
+    `names` are the store entries (`<32 characters>-<name>-<version>`) that stand after a whole
+    placeholder, one for each hash: the shortest, since where a string has no end mark what follows it in
+    the file looks like a part of the name. Where there is but one such string, only its hash is certain.
+    """
+
+    table: Table
+    unsupported: tuple[Unsupported, ...]
+    names: frozenset[str]
+
+    @property
+    def is_relocatable(self) -> bool:
+        """Whether the table is all there is."""
+        return not self.unsupported
+
+
+@dataclass(slots=True, kw_only=True)
+class _Found:
+    """What one file or link target holds."""
+
+    references: list[Reference] = field(default_factory=list)
+    unsupported: list[tuple[int, str]] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+
+
+def scan(tree: Path, *, progress: Progress = quiet) -> Scan:
+    """Find every reference in the regular files, symbolic links and names below `tree`.
+
+    Memory is bounded whatever the size of files. Hard links are listed under each of their names.
+    Raises InputError when something cannot be read.
+    """
+    try:
+        return _scan(tree, list(walk(tree)), progress)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or tree}: cannot be scanned: {error.strerror}",
+            hint="scan it as the user who owns it, or give that user permission to read all of it",
+        ) from error
+
+
+def _scan(tree: Path, entries: list[Entry], progress: Progress) -> Scan:
+    files, links = {}, {}
+    names = {entry.path: _scan_name(entry.path) for entry in entries if "qz" in entry.path}
+    for entry, found in _scan_files(tree, entries, progress):
+        files[entry.path] = found
+    for entry in entries:
+        if entry.is_link:
+            links[entry.path] = _scan_bytes(os.fsencode(os.readlink(tree / entry.path)))
+    everything = [*files.items(), *links.items(), *names.items()]
+    return Scan(
+        table=Table(files=_references(files), links=_references(links)),
+        unsupported=tuple(
+            sorted(
+                Unsupported(path=path, offset=offset, what=what)
+                for path, found in everything
+                for offset, what in found.unsupported
+            )
+        ),
+        names=_shortest(name for _, found in everything for name in found.names),
+    )
+
+
+def _references(found: dict[str, _Found]) -> dict[str, tuple[Reference, ...]]:
+    return {path: tuple(one.references) for path, one in found.items() if one.references}
+
+
+def _shortest(names: Iterable[str]) -> frozenset[str]:
+    """Return the shortest of the names that begin with the same hash."""
+    by_hash: dict[str, str] = {}
+    for name in sorted(names, key=len):
+        by_hash.setdefault(name[:32], name)
+    return frozenset(by_hash.values())
+
+
+def _scan_files(tree: Path, entries: Iterable[Entry], progress: Progress) -> Iterator[tuple[Entry, _Found]]:
+    """Scan each regular file once, however many names it has."""
+    files = [entry for entry in entries if entry.is_file]
+    total = sum(entry.info.st_size for entry in files)
+    window, seen, done, reported = Window(), dict[tuple[int, int], _Found](), 0, 0
+    for entry in files:
+        inode = (entry.info.st_dev, entry.info.st_ino)
+        if entry.info.st_nlink == 1:
+            found = _scan_file(tree / entry.path, window)
+        else:
+            found = seen.get(inode) or seen.setdefault(inode, _scan_file(tree / entry.path, window))
+        yield entry, found
+        done += entry.info.st_size
+        if done >= reported + _REPORT_EVERY or done == total:
+            progress(Event(stage="scan", subject=entry.path, done=done, total=total))
+            reported = done
+
+
+def _scan_file(path: Path, window: Window) -> _Found:
+    found = _Found()
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        for place in window.along(fd):
+            _sort(place, found)
+    finally:
+        os.close(fd)
+    return found
+
+
+def _scan_bytes(content: bytes) -> _Found:
+    found = _Found()
+    _sort(Window().over(content), found)
+    return found
+
+
+def _scan_name(path: str) -> _Found:
+    """Return what the last component of a path holds; the others are entries themselves."""
+    found = _Found()
+    for run in Window().over(os.fsencode(os.path.basename(path))).runs():
+        found.unsupported.append((run.offset, f"{_describe(run)}, in the name"))
+    return found
+
+
+def _sort(window: Window, found: _Found) -> None:
+    """Sort what one window shows into references, names and what is unsupported."""
+    last = None
+    for run in window.runs():
+        if run == last:
+            continue
+        last = run
+        offset = window.base + run.offset
+        if not run.is_whole or run.width > 1:
+            found.unsupported.append((offset, _describe(run)))
+            continue
+        found.references.append(Reference(offset=offset))
+        if name := _NAME.match(window.data, run.offset + run.length):
+            found.names.add(name[1].decode())
+
+
+def _describe(run: Run) -> str:
+    letters = (
+        "the placeholder"
+        if run.is_whole
+        else f"bytes {run.start}..{run.start + run.length} of the placeholder"
+    )
+    return letters if run.width == 1 else f"{letters} as UTF-{run.width * 8}"

@@ -1,0 +1,127 @@
+"""Finding the placeholder, whole and in pieces, in bytes of any kind.
+
+A compiler may split a literal into immediates, so whole strings are not enough; to search for each of
+the placeholder's 8-byte windows would be slow. But each of those holds the rare pair `qz`: one regular
+expression visits these anchors, and only there is anything compared. The same expression lets NULs
+stand inside the pair, which finds the anchors of UTF-16 and UTF-32 at a cost of 3 %.
+
+Rejected (figures in docs/relocation.md): `bytes.find` of the pair, half as fast; mmap, which is slower
+for small files and ends the process with SIGBUS when a file shrinks; more than one process or thread,
+since one is several times faster than the copying of the same files.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from belljar.placeholder import DIRECTORY_LIMIT, LENGTH, PLACEHOLDER
+
+MINIMUM = 8
+"""How many characters of the placeholder make a piece: fewer occur by chance."""
+BUFFER = 1 << 18
+"""How many bytes of a file are in memory at a time; more would leave the processor's cache."""
+CONTEXT = 512
+"""How far from its anchor a run, or the name after it, may reach: 96 characters of 4 bytes and some."""
+
+_ANCHOR = re.compile(rb"q\0{0,3}z")
+_ANCHORS = tuple(match.start() for match in re.finditer("qz", PLACEHOLDER))
+_WHOLE = PLACEHOLDER.encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Run:
+    """Characters start..start+length of the placeholder, `width` bytes each, `offset` bytes into a file."""
+
+    offset: int
+    start: int = 0
+    length: int = LENGTH
+    width: int = 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the whole placeholder."""
+        return self.length == LENGTH
+
+
+class Window:
+    """A file's content seen through a buffer of fixed size that moves along it.
+
+    `data` begins `base` bytes into the file. Each anchor is looked for in one window only, that in
+    whose `begin`..`end` it lies; around that range CONTEXT bytes are in sight, or the file's ends.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = memoryview(bytearray(BUFFER))
+        self.data = self._buffer[:0]
+        self.base = self.begin = self.end = 0
+
+    def along(self, fd: int) -> Iterator["Window"]:
+        """Move along the open file `fd` from its start to its end; yields itself at each place."""
+        self.base = self.begin = self.end = filled = 0
+        while count := os.readv(fd, [self._buffer[filled:]]):
+            filled += count
+            yield self._at(filled, max(self.begin, filled - CONTEXT))
+            filled = self._move(filled)
+        yield self._at(filled, filled)
+
+    def over(self, content: bytes) -> "Window":
+        """Look at all of `content` at once."""
+        self.base = self.begin = 0
+        self.data, self.end = memoryview(content), len(content)
+        return self
+
+    def _at(self, filled: int, end: int) -> "Window":
+        self.data, self.end = self._buffer[:filled], end
+        return self
+
+    def _move(self, filled: int) -> int:
+        """Keep what the next window needs; return how many bytes that is."""
+        cut = max(0, self.end - CONTEXT)
+        self._buffer[: filled - cut] = self._buffer[cut:filled]
+        self.base += cut
+        self.begin = self.end - cut
+        return filled - cut
+
+    def runs(self) -> Iterator[Run]:
+        """Yield the maximal runs of at least 8 characters whose anchors lie in begin..end.
+
+        A run is found again from each of its anchors; those wholly inside the constant tail are left out.
+        """
+        skip = self.begin
+        for match in _ANCHOR.finditer(self.data, self.begin):
+            place = match.start()
+            if place >= self.end:
+                return
+            width = match.end() - place - 1
+            if place < skip or width == 3:
+                continue
+            run = _longest(self.data, place, width)
+            if run.length >= MINIMUM and run.start < DIRECTORY_LIMIT:
+                if run.is_whole:
+                    skip = run.offset + LENGTH * width
+                yield run
+
+
+def _longest(data: memoryview, place: int, width: int) -> Run:
+    """Return the longest run through the anchor at `place`, whichever of the placeholder's that is."""
+    return max(
+        (_extend(data, place, anchor, width) for anchor in _ANCHORS), key=lambda run: (run.length, -run.start)
+    )
+
+
+def _extend(data: memoryview, place: int, anchor: int, width: int) -> Run:
+    """Return the run of which `data[place]` is character `anchor`, as far as it goes both ways."""
+    before = min(anchor, place // width)
+    first = place - before * width
+    text = bytes(data[first : place + (LENGTH - anchor) * width : width])
+    pattern = _WHOLE[anchor - before : anchor - before + len(text)]
+    if text == pattern:
+        begin, end = 0, len(text)
+    else:
+        begin, end = before, before
+        while begin and text[begin - 1] == pattern[begin - 1]:
+            begin -= 1
+        while end < len(text) and text[end] == pattern[end]:
+            end += 1
+    return Run(offset=first + begin * width, start=anchor - before + begin, length=end - begin, width=width)

@@ -144,10 +144,14 @@ class Table:
 
     def complain(self, name: str, message: str) -> None:
         """Note a problem of the value at `name`."""
-        self._document.complain((*self.key, name), message)
+        self.complain_of((name,), message)
+
+    def complain_of(self, key: Key, message: str) -> None:
+        """Note a problem of a value further down, at `key` below this table."""
+        self._document.complain((*self.key, *key), message)
 
     def text(self, name: str, default: str | None = None, *, match: str | None = None, want: str = "") -> str:
-        """Return a string, required unless it has a default; all of it must match `match`, or it is not `want`."""
+        """Return a string, required unless it has a default; one that does not match whole is not `want`."""
         value = self._get(name, str, required=default is None)
         if value is None:
             return default or ""
@@ -165,8 +169,7 @@ class Table:
         values = self._get(name, list, required=False) or []
         for index, value in enumerate(values):
             if not isinstance(value, str):
-                key = (*self.key, name, index)
-                self._document.complain(key, f"should be a string, is {_kind(value)}")
+                self.complain_of((name, index), f"should be a string, is {_kind(value)}")
         return tuple(value if isinstance(value, str) else "" for value in values)
 
     def table(self, name: str, *, required: bool = False) -> "Table":

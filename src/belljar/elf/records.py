@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from belljar.elf.const import NoteType
+from belljar.elf.const import NoteType, SegmentType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +130,14 @@ class Elf:
     definitions: tuple[VersionDefinition, ...]
     symbols: tuple[Symbol, ...]
     notes: tuple[Note, ...]
+
+    def offset_of(self, address: int) -> int | None:
+        """Return where in the file the byte at a virtual address is; None when it is in no segment."""
+        for segment in self.segments:
+            into = address - segment.address
+            if segment.type == SegmentType.LOAD and 0 <= into < segment.file_size:
+                return segment.offset + into
+        return None
 
     @property
     def build_id(self) -> str | None:

@@ -1,0 +1,112 @@
+"""Paths of the machine that built a file, left over in it.
+
+A path that the loader reads (interpreter, search paths, libraries) breaks the program elsewhere. One
+in loaded data may (a default directory, a plug-in path) or may not (`__FILE__` in an assertion); one
+that is not loaded is debug information. All are found by one search over the bytes.
+
+A hit in the middle of a longer path (`/home/me/build/x`, `../build/x` for `/build`) is not one.
+Not found: paths in compressed debug sections, and in encodings other than UTF-8.
+"""
+
+import enum
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from belljar.elf import Elf
+from belljar.elf.const import SegmentType, Tag
+
+
+class Where(enum.StrEnum):
+    """In what part of a file a path stands."""
+
+    INTERPRETER = "interpreter"
+    NEEDED = "needed"
+    SONAME = "soname"
+    RPATH = "rpath"
+    RUNPATH = "runpath"
+    LOADED = "loaded data"
+    DEBUG = "data that is not loaded"
+
+    @property
+    def is_read_by_loader(self) -> bool:
+        """Whether the loader acts on it."""
+        return self not in (Where.LOADED, Where.DEBUG)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leak:
+    """A path as it stands, at `offset` for the first of `count` times."""
+
+    where: Where
+    text: str
+    offset: int
+    count: int = 1
+
+
+_NAMING: dict[int, Where] = {
+    Tag.NEEDED: Where.NEEDED,
+    Tag.SONAME: Where.SONAME,
+    Tag.RPATH: Where.RPATH,
+    Tag.RUNPATH: Where.RUNPATH,
+}
+KINDS_LIMIT = 1000
+"""How many different paths of one file are kept."""
+_TEXT_LIMIT = 256
+_LOOK_BACK = 64
+_TEXT = re.compile(rb"[^\x00-\x1f\x7f\"'<>|;:,()*?\\ ]*")
+_GOES_ON = re.compile(rb"[\w.+~@%-]")
+_INSIDE_PATH = re.compile(rb"(?:/[\w.+~@%-]+|(?<![\w+~@%-])\.\.?)\Z")
+
+
+def find_leaks(data: bytes, elf: Elf, prefixes: Iterable[str]) -> tuple[Leak, ...]:
+    """Return the paths below `prefixes` that a file names, in the order of their first offsets."""
+    strings = tuple(_loader_strings(data, elf))
+    found: dict[tuple[Where, str], Leak] = {}
+    for offset, text in _hits(data, prefixes):
+        where = _classify(elf, strings, offset)
+        known = found.get((where, text))
+        if known is not None:
+            found[where, text] = replace(known, count=known.count + 1)
+        elif len(found) < KINDS_LIMIT:
+            found[where, text] = Leak(where=where, text=text, offset=offset)
+    return tuple(sorted(found.values(), key=lambda leak: leak.offset))
+
+
+def _hits(data: bytes, prefixes: Iterable[str]) -> Iterator[tuple[int, str]]:
+    for prefix in prefixes:
+        wanted = prefix.rstrip("/").encode("utf-8", "surrogateescape")
+        at = data.find(wanted)
+        while at >= 0:
+            end = at + len(wanted)
+            if not _GOES_ON.match(data, end) and not _INSIDE_PATH.search(data[max(0, at - _LOOK_BACK) : at]):
+                text = _TEXT.match(data, at, at + _TEXT_LIMIT)
+                yield at, (text[0] if text else wanted).decode("utf-8", "surrogateescape")
+            at = data.find(wanted, end)
+
+
+def _loader_strings(data: bytes, elf: Elf) -> Iterator[tuple[int, int, Where]]:
+    """Yield from where to where in the file there is a string that the loader reads."""
+    for segment in elf.segments:
+        if segment.type == SegmentType.INTERP:
+            yield segment.offset, segment.offset + segment.file_size, Where.INTERPRETER
+    table = elf.dynamic.first(Tag.STRTAB) if elf.dynamic else None
+    start = None if table is None else elf.offset_of(table.value)
+    if elf.dynamic is None or start is None:
+        return
+    for entry in elf.dynamic.entries:
+        where = _NAMING.get(entry.tag)
+        if where is not None:
+            yield start + entry.value, data.find(b"\0", start + entry.value), where
+
+
+def _classify(elf: Elf, strings: Iterable[tuple[int, int, Where]], offset: int) -> Where:
+    for start, end, where in strings:
+        if start <= offset < end:
+            return where
+    loaded = any(
+        segment.offset <= offset < segment.offset + segment.file_size
+        for segment in elf.segments
+        if segment.type == SegmentType.LOAD
+    )
+    return Where.LOADED if loaded else Where.DEBUG

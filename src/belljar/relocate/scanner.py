@@ -16,6 +16,7 @@ from pathlib import Path
 
 from belljar.errors import InputError
 from belljar.fsys import Entry, walk
+from belljar.placeholder import LENGTH
 from belljar.references import Reference, Table
 from belljar.relocate.search import Run, Window
 from belljar.types import Event, Progress, quiet
@@ -87,7 +88,7 @@ def _scan(tree: Path, entries: list[Entry], progress: Progress) -> Scan:
         files[entry.path] = found
     for entry in entries:
         if entry.is_link:
-            links[entry.path] = _scan_bytes(os.fsencode(os.readlink(tree / entry.path)))
+            links[entry.path] = _scan_bytes(os.fsencode(os.readlink(os.path.join(tree, entry.path))))
     everything = [*files.items(), *links.items(), *names.items()]
     return Scan(
         table=Table(files=_references(files), links=_references(links)),
@@ -122,9 +123,11 @@ def _scan_files(tree: Path, entries: Iterable[Entry], progress: Progress) -> Ite
     for entry in files:
         inode = (entry.info.st_dev, entry.info.st_ino)
         if entry.info.st_nlink == 1:
-            found = _scan_file(tree / entry.path, window)
+            found = _scan_file(os.path.join(tree, entry.path), window)
         else:
-            found = seen.get(inode) or seen.setdefault(inode, _scan_file(tree / entry.path, window))
+            found = seen.get(inode) or seen.setdefault(
+                inode, _scan_file(os.path.join(tree, entry.path), window)
+            )
         yield entry, found
         done += entry.info.st_size
         if done >= reported + _REPORT_EVERY or done == total:
@@ -132,7 +135,7 @@ def _scan_files(tree: Path, entries: Iterable[Entry], progress: Progress) -> Ite
             reported = done
 
 
-def _scan_file(path: Path, window: Window) -> _Found:
+def _scan_file(path: str, window: Window) -> _Found:
     found = _Found()
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
@@ -159,17 +162,12 @@ def _scan_name(path: str) -> _Found:
 
 def _sort(window: Window, found: _Found) -> None:
     """Sort what one window shows into references, names and what is unsupported."""
-    last = None
     for run in window.runs():
-        if run == last:
-            continue
-        last = run
-        offset = window.base + run.offset
         if not run.is_whole or run.width > 1:
-            found.unsupported.append((offset, _describe(run)))
+            found.unsupported.append((run.offset, _describe(run)))
             continue
-        found.references.append(Reference(offset=offset))
-        if name := _NAME.match(window.data, run.offset + run.length):
+        found.references.append(Reference(offset=run.offset))
+        if name := _NAME.match(window.data, run.offset - window.base + LENGTH):
             found.names.add(name[1].decode())
 
 

@@ -45,7 +45,7 @@ class Run:
 
 
 class Window:
-    """A file's content seen through a buffer of fixed size that moves along it.
+    """A file's content, seen through a buffer of fixed size that moves along it.
 
     `data` begins `base` bytes into the file. Each anchor is looked for in one window only, that in
     whose `begin`..`end` it lies; around that range CONTEXT bytes are in sight, or the file's ends.
@@ -53,12 +53,12 @@ class Window:
 
     def __init__(self) -> None:
         self._buffer = memoryview(bytearray(BUFFER))
-        self.data = self._buffer[:0]
-        self.base = self.begin = self.end = 0
+        self._start(self._buffer[:0])
 
     def along(self, fd: int) -> Iterator["Window"]:
         """Move along the open file `fd` from its start to its end; yields itself at each place."""
-        self.base = self.begin = self.end = filled = 0
+        filled = 0
+        self._start(self._buffer[:0])
         while count := os.readv(fd, [self._buffer[filled:]]):
             filled += count
             yield self._at(filled, max(self.begin, filled - CONTEXT))
@@ -67,9 +67,13 @@ class Window:
 
     def over(self, content: bytes) -> "Window":
         """Look at all of `content` at once."""
-        self.base = self.begin = 0
-        self.data, self.end = memoryview(content), len(content)
+        self._start(memoryview(content))
         return self
+
+    def _start(self, data: memoryview) -> None:
+        self.data, self.base, self.begin, self.end = data, 0, 0, len(data)
+        self._past = 0  # up to here, anchors are those of a whole that was yielded
+        self._seen: set[Run] = set()
 
     def _at(self, filled: int, end: int) -> "Window":
         self.data, self.end = self._buffer[:filled], end
@@ -84,33 +88,35 @@ class Window:
         return filled - cut
 
     def runs(self) -> Iterator[Run]:
-        """Yield the maximal runs of at least 8 characters whose anchors lie in begin..end.
+        """Yield each maximal run of at least 8 characters that has an anchor in begin..end.
 
-        A run is found again from each of its anchors; those wholly inside the constant tail are left out.
+        Those wholly inside the constant tail are left out: no location differs there.
         """
-        skip = self.begin
         for match in _ANCHOR.finditer(self.data, self.begin):
             place = match.start()
             if place >= self.end:
                 return
             width = match.end() - place - 1
-            if place < skip or width == 3:
+            if width == 3 or self.base + place < self._past:
                 continue
-            run = _longest(self.data, place, width)
+            for run in self._through(place, width):
+                if run not in self._seen:
+                    self._seen.add(run)
+                    yield run
+
+    def _through(self, place: int, width: int) -> Iterator[Run]:
+        """Yield the runs through an anchor, whichever of the placeholder's it is; a whole excludes others."""
+        for anchor in _ANCHORS:
+            run = _extend(self.data, self.base, place, anchor, width)
+            if run.is_whole:
+                self._past = run.offset + LENGTH * width
+                yield run
+                return
             if run.length >= MINIMUM and run.start < DIRECTORY_LIMIT:
-                if run.is_whole:
-                    skip = run.offset + LENGTH * width
                 yield run
 
 
-def _longest(data: memoryview, place: int, width: int) -> Run:
-    """Return the longest run through the anchor at `place`, whichever of the placeholder's that is."""
-    return max(
-        (_extend(data, place, anchor, width) for anchor in _ANCHORS), key=lambda run: (run.length, -run.start)
-    )
-
-
-def _extend(data: memoryview, place: int, anchor: int, width: int) -> Run:
+def _extend(data: memoryview, base: int, place: int, anchor: int, width: int) -> Run:
     """Return the run of which `data[place]` is character `anchor`, as far as it goes both ways."""
     before = min(anchor, place // width)
     first = place - before * width
@@ -124,4 +130,6 @@ def _extend(data: memoryview, place: int, anchor: int, width: int) -> Run:
             begin -= 1
         while end < len(text) and text[end] == pattern[end]:
             end += 1
-    return Run(offset=first + begin * width, start=anchor - before + begin, length=end - begin, width=width)
+    return Run(
+        offset=base + first + begin * width, start=anchor - before + begin, length=end - begin, width=width
+    )

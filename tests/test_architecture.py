@@ -26,7 +26,6 @@ DOORS = {
     "urllib.request": {"recipe"},
     "socket": {"sandbox"},
     "click": {"cli"},
-    "rich": {"cli"},
 }
 # Bytes in, values out.
 PURE = {"elf": {"os", "io", "pathlib", "tempfile", "shutil", "logging"}}

@@ -10,9 +10,9 @@ def main() -> None:
 
         print(f"belljar {__version__}")
         return
-    from belljar.cli import entry
+    from belljar.cli.entry import main as run
 
-    entry.main()
+    run()
 
 
 if __name__ == "__main__":

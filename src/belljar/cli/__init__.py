@@ -1,1 +1,1 @@
-"""The commands: the only room that parses arguments, prints and exits."""
+"""The commands, one file each: the only room that parses arguments, prints and exits."""

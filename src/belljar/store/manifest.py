@@ -84,7 +84,9 @@ def describe(tree: Path, table: Table, location: bytes) -> Manifest:
     Raises InputError for anything that is neither file, directory nor symbolic link, and
     IntegrityError where a recorded reference is not there.
     """
-    return Manifest(lines=tuple(sorted(_lines(tree, table, location), key=lambda line: os.fsencode(line.path))))
+    return Manifest(
+        lines=tuple(sorted(_lines(tree, table, location), key=lambda line: os.fsencode(line.path)))
+    )
 
 
 def _lines(tree: Path, table: Table, location: bytes) -> Iterator[Line]:

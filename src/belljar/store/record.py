@@ -1,9 +1,9 @@
 """What the store knows of an entry besides its tree.
 
-    record.json    what it is and was made from (small: read by every build)
-    table.json     its references (belljar.references)
-    manifest       its content, entry by entry (belljar.store.manifest)
-    audit.json     what the audit found when it was made
+record.json    what it is and was made from (small: read by every build)
+table.json     its references (belljar.references)
+manifest       its content, entry by entry (belljar.store.manifest)
+audit.json     what the audit found when it was made
 """
 
 import json

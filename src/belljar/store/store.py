@@ -139,25 +139,40 @@ class Store:
         return tuple(_differences(manifest, found))
 
     def find(self, text: str) -> StoreName:
-        """Return the one entry that `text` means: a path into it, its name, its hash's beginning, its package.
+        """Return the one entry that `text` means: a path, a name, the beginning of a hash, a package.
 
         Raises InputError when there is none, or more than one.
         """
         path = Path(text)
         if "/" in text or path.is_symlink():
-            resolved = path.resolve()
-            if self.root.resolve() in resolved.parents:
-                return StoreName.parse(resolved.relative_to(self.root.resolve()).parts[0])
+            found = locate(path)
+            if found is not None and found[0].directory.resolve() == self.directory.resolve():
+                return found[1]
             raise InputError(f"{text}: not in the store {self.directory}")
         matches = [
-            name for name in self.names() if text in {str(name), name.package, f"{name.package}-{name.version}"}
+            name
+            for name in self.names()
+            if text in {str(name), name.package, f"{name.package}-{name.version}"}
         ] or [name for name in self.names() if len(text) >= 4 and str(name).startswith(text)]
         if len(matches) == 1:
             return matches[0]
         if not matches:
-            raise InputError(f"{text}: no such entry in the store", hint="`belljar store list` shows them all")
+            raise InputError(
+                f"{text}: no such entry in the store", hint="`belljar store list` shows them all"
+            )
         listing = "\n".join(f"  {name}" for name in matches)
         raise InputError(f"{text}: {len(matches)} entries match:\n{listing}", hint="name one of them whole")
+
+
+def locate(path: Path) -> tuple[Store, StoreName] | None:
+    """Return the store and the entry that a path is or lies in, links followed; None when it is in none."""
+    resolved = path.resolve()
+    tail = placeholder.TAIL[1:]
+    for place in (resolved, *resolved.parents):
+        if place.parent.name == tail and not place.name.startswith("."):
+            store, name = Store(directory=place.parent.parent), StoreName.parse(place.name)
+            return (store, name) if name in store else None
+    return None
 
 
 def _write_record(where: Path, record: Record, table: Table, manifest: Manifest, audit: Any) -> None:

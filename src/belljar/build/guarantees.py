@@ -1,0 +1,66 @@
+"""What an output must meet to become an artifact: the recipe's [portability], checked on the bytes."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from belljar.audit import GlibcVersion, Policy, Report, audit
+from belljar.build import output
+from belljar.build.sandboxed import BUILD
+from belljar.errors import InputError, NegativeVerdict
+from belljar.recipe import Recipe
+from belljar.references import Table
+from belljar.relocate import scan
+from belljar.store import StoreName
+from belljar.types import Event, Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What was found in an output: references, what cannot be rewritten (in words), the audit's report."""
+
+    table: Table
+    unsupported: tuple[str, ...]
+    names: frozenset[str]
+    audit: Any
+
+
+class GuaranteeError(NegativeVerdict):
+    """The output was built but does not meet what the recipe guarantees; `report` is the audit."""
+
+    def __init__(self, message: str, *, report: Report, unsupported: tuple[str, ...]) -> None:
+        super().__init__(message, hint="nothing was stored; `--keep-failed` keeps the output to look at")
+        self.report = report
+        self.unsupported = unsupported
+
+
+def examine(tree: Path, recipe: Recipe, name: StoreName, progress: Progress) -> Evidence:
+    """Normalise and read an output whole and hold it against the recipe's guarantees.
+
+    Raises InputError when there is nothing in it, GuaranteeError when a guarantee fails.
+    """
+    if output.normalise(tree) == 0 and not os.listdir(tree):
+        raise InputError(
+            f"{name.package}: the build script left nothing in $PREFIX",
+            hint='give the prefix to the build, as in ./configure --prefix="$PREFIX"',
+        )
+    progress(Event(stage="scan", subject=str(name)))
+    found = scan(tree)
+    unsupported = tuple(f"{item.path}: offset {item.offset}: {item.what}" for item in found.unsupported)
+    progress(Event(stage="audit", subject=str(name)))
+    report = audit((tree,), policy=policy_of(recipe))
+    if not report.passed or (recipe.portability.relocatable and unsupported):
+        raise GuaranteeError(
+            f"{name.package}: the output does not meet what the recipe guarantees",
+            report=report,
+            unsupported=unsupported,
+        )
+    return Evidence(table=found.table, unsupported=unsupported, names=found.names, audit=report.to_json())
+
+
+def policy_of(recipe: Recipe) -> Policy:
+    """Return the audit policy that a recipe's guarantees amount to."""
+    declared = recipe.portability
+    glibc = GlibcVersion.parse(declared.glibc) if declared.glibc else None
+    return Policy(glibc=glibc, isa=declared.isa, build_paths=(BUILD,))

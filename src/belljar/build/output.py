@@ -1,0 +1,40 @@
+"""A build's output, made the same everywhere: kinds of file, modes, times."""
+
+import os
+from pathlib import Path
+
+from belljar import fsys
+from belljar.build.environment import EPOCH
+from belljar.errors import InputError
+
+
+def normalise(tree: Path) -> int:
+    """Give every file one time and no mode bits but the owner's execute bit; return how many files there are.
+
+    Raises InputError for devices, sockets and pipes, which an artifact cannot hold.
+    """
+    files = 0
+    strange = []
+    for entry in fsys.walk(tree):
+        path = tree / entry.path
+        if not (entry.is_file or entry.is_dir or entry.is_link):
+            strange.append(entry.path)
+            continue
+        if not entry.is_link:
+            # Writable for now: references are still to be rewritten. setuid and setgid go.
+            path.chmod(0o755 if entry.is_dir or entry.is_executable else 0o644)
+            files += entry.is_file
+        os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+    if strange:
+        raise InputError(
+            f"{strange[0]}: the build left {len(strange)} device, socket or pipe in its output",
+            hint="an artifact holds files, directories and symbolic links; remove it in the build script",
+        )
+    return files
+
+
+def settle(tree: Path) -> None:
+    """Give every directory and file its one time again, after the tree was written to."""
+    for entry in fsys.walk(tree):
+        os.utime(tree / entry.path, (EPOCH, EPOCH), follow_symlinks=False)
+    os.utime(tree, (EPOCH, EPOCH))

@@ -1,0 +1,83 @@
+"""The sandbox that a build script runs in: values only, nothing is started here."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from belljar.build.environment import EPOCH, Environment, visible
+from belljar.placeholder import PLACEHOLDER
+from belljar.recipe import Recipe
+from belljar.sandbox import Bind, Devices, Directory, File, Operation, Proc, Sandbox, Symlink, Tmpfs
+from belljar.store import StoreName
+
+BUILD = "/build"
+"""Where a build sees its sources; outside the placeholder, so that debug information does not hold it."""
+SCRIPT = "/run/belljar/build.sh"
+SHELL = "/bin/sh"
+
+
+def prefix_of(name: StoreName) -> str:
+    """Return the path that the build sees as its prefix: below the placeholder store root."""
+    return f"{PLACEHOLDER}/{name}"
+
+
+def variables(recipe: Recipe, name: StoreName, arch: str, jobs: int) -> dict[str, str]:
+    """Return the whole environment of a build script.
+
+    JOBS is the one value that may differ between machines; it is not an input.
+    """
+    fixed = {
+        "HOME": "/home/build",
+        "JOBS": str(jobs),
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "PATH": "/usr/bin:/usr/sbin",
+        "PERL_HASH_SEED": "0",
+        "PREFIX": prefix_of(name),
+        "PYTHONHASHSEED": "0",
+        "SHELL": SHELL,
+        "SOURCE_DATE_EPOCH": str(EPOCH),
+        "TERM": "dumb",
+        "TMPDIR": "/tmp",
+        "TZ": "UTC",
+        "USER": "build",
+    }
+    if recipe.portability.glibc is not None:
+        fixed["BELLJAR_GLIBC"] = str(recipe.portability.glibc)
+        fixed["BELLJAR_TARGET"] = f"{arch}-linux-gnu.{recipe.portability.glibc}"
+    return fixed | dict(recipe.build.env)
+
+
+def sandbox_of(
+    environment: Environment | None,
+    *,
+    build: Path,
+    output: Path,
+    name: StoreName,
+    env: Mapping[str, str],
+    script: str,
+    cwd: str,
+) -> Sandbox:
+    """Return the sandbox: the environment (None: not made yet) read-only, `build` and `output` writable."""
+    operations: tuple[Operation, ...] = (
+        *(() if environment is None else root_of(environment)),
+        Proc(),
+        Devices(),
+        Directory(target="/sys"),
+        Tmpfs(target="/tmp"),
+        Tmpfs(target="/home/build", mode=0o700),
+        File(target=SCRIPT, text=script),
+        Bind(source=os.fspath(build), target=BUILD, writable=True),
+        Bind(source=os.fspath(output), target=prefix_of(name), writable=True),
+    )
+    return Sandbox(operations=operations, env=env, cwd=cwd)
+
+
+def root_of(environment: Environment) -> tuple[Operation, ...]:
+    """Return the operations that show an environment as the root, read-only."""
+    return tuple(
+        Symlink(target=f"/{entry}", link=link)
+        if link
+        else Bind(source=os.fspath(environment.path / entry), target=f"/{entry}")
+        for entry, link in visible(environment)
+    )

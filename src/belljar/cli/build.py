@@ -1,0 +1,93 @@
+"""`belljar build`."""
+
+from pathlib import Path
+
+import click
+
+from belljar.build import Options, build
+from belljar.cli.talk import directory_argument, format_option, progress, show
+from belljar.errors import InputError
+
+
+@click.command()
+@directory_argument
+@click.option(
+    "--out-link",
+    type=click.Path(path_type=Path),
+    default=Path("result"),
+    show_default=True,
+    help="A symbolic link to the artifact, made in the current directory.",
+)
+@click.option("--no-link", is_flag=True, help="Make no link.")
+@click.option("--offline", is_flag=True, help="Use no network: everything must have been fetched.")
+@click.option(
+    "--keep-failed", is_flag=True, help="Keep the directory of a failed build and say how to enter it."
+)
+@click.option(
+    "--jobs", "-j", type=click.IntRange(1), help="Parallel jobs ($JOBS in the script); default: all CPUs."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be built, and in which sandbox; do nothing.")
+@format_option
+def command(
+    directory: Path,
+    out_link: Path,
+    no_link: bool,
+    offline: bool,
+    keep_failed: bool,
+    jobs: int | None,
+    dry_run: bool,
+    form: str,
+) -> None:
+    """Build the recipe in DIR (belljar.toml) and put the result into the store.
+
+    Locks and fetches first where that was not done. The same inputs are built once: after that the
+    store has it. The result must meet the recipe's [portability], or nothing is stored.
+
+    \b
+    Examples:
+      belljar build                        build the recipe here; ./result links to it
+      belljar build examples/hello -j4
+      belljar build --dry-run              what would happen, and the whole sandbox
+      belljar build --keep-failed          look into a build that fails
+    """
+    options = Options(jobs=jobs or 0, offline=offline, keep_failed=keep_failed)
+    if dry_run:
+        _foresee(directory, options, form)
+        return
+    if not no_link:
+        _check_link(out_link)
+    with progress() as shown:
+        artifact = build(directory, options=options, progress=shown)
+    if not no_link:
+        _make_link(out_link, artifact.path)
+    from belljar.report.build_text import render, to_json
+
+    show(form, render(artifact), to_json(artifact))
+
+
+def _foresee(directory: Path, options: Options, form: str) -> None:
+    from belljar.build import foresee
+
+    plan = foresee(directory, options=options)
+    show(form, plan.describe(), plan.to_json())
+
+
+def _check_link(link: Path) -> None:
+    if link.exists() and not link.is_symlink():
+        raise InputError(
+            f"{link}: exists and is not a symbolic link", hint="name another with --out-link, or --no-link"
+        )
+    if not link.absolute().parent.is_dir():
+        raise InputError(f"{link}: there is no directory {link.absolute().parent}")
+
+
+def _make_link(link: Path, target: Path) -> None:
+    """Point the link at the artifact in one step, so that no reader finds it missing."""
+    import os
+    import secrets
+
+    if link.is_symlink() and os.readlink(link) == os.fspath(target):
+        return
+    fresh = link.with_name(f".{link.name}.{secrets.token_hex(4)}")
+    fresh.symlink_to(target)
+    fresh.replace(link)

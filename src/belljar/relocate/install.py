@@ -1,0 +1,123 @@
+"""Installing an artifact into a directory of the user's choice.
+
+The directory becomes the location of a store of its own (belljar.store): the tree lies at
+DIR/<tail>/<hash>-<name>-<version>, with its references rewritten to that, byte for byte as a build
+there would have written them. Links make DIR look like the prefix that people expect:
+DIR/bin -> <tail>/<hash>-hello-2.10/bin. Everything is checked before anything is written; the tree
+is staged beside its place and renamed in, the links come last. To undo it, `uninstall`.
+
+Rejected: rewriting the whole prefix (placeholder and store name) to DIR itself. It would be one
+directory less, but the tail of each path would no longer be the same everywhere, and what compilers
+split off the end of a literal could not be told apart.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from belljar import fsys
+from belljar.errors import InputError
+from belljar.relocate.copy import copy_tree
+from belljar.store import Store, StoreName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installation:
+    """What an installation does: which tree goes where, the links to it, how many references change."""
+
+    name: StoreName
+    source: Store
+    target: Store
+    links: tuple[tuple[str, str], ...]
+    references: int
+    present: bool
+
+    @property
+    def tree(self) -> Path:
+        """Where the tree will lie."""
+        return self.target.path(self.name)
+
+    def describe(self) -> list[str]:
+        """Say what is done, one line each."""
+        place = self.target.directory
+        lines = [] if self.present else [f"copy {self.source.path(self.name)}", f"  to {self.tree}"]
+        lines += [f"rewrite {self.references} references to {place}"] if not self.present else []
+        return [*lines, *(f"link {place / link} -> {target}" for link, target in self.links)]
+
+
+def plan(source: Store, name: StoreName, directory: Path) -> Installation:
+    """Return what installing an entry into `directory` takes; nothing is written.
+
+    Raises InputError when the path is too long or of a kind that cannot be written into files, when
+    the entry cannot be relocated, or when something else is in the way.
+    """
+    target = Store(directory=directory)
+    _ = target.location
+    record = source.record(name)
+    if not record.relocatable:
+        raise InputError(f"{name}: cannot be moved: {record.reason}")
+    foreign = [other for other in record.closure if other != str(name)]
+    if foreign:
+        raise InputError(
+            f"{name}: refers to other entries, which would have to be installed first: {foreign}"
+        )
+    links, wrong = [], []
+    tree = target.path(name)
+    for entry in sorted(os.listdir(source.path(name))):
+        link, goal = directory / entry, os.path.relpath(tree / entry, directory)
+        if link.is_symlink() and os.readlink(link) == goal:
+            continue
+        if os.path.lexists(link):
+            wrong.append(entry)
+        links.append((entry, goal))
+    if wrong:
+        raise InputError(
+            f"{directory}: has {', '.join(wrong)} already, which {name.package} would put there",
+            hint="install into an empty directory, or remove what is there",
+        )
+    return Installation(
+        name=name,
+        source=source,
+        target=target,
+        links=tuple(links),
+        references=record.references,
+        present=name in target,
+    )
+
+
+def install(installation: Installation) -> Path:
+    """Do what the plan says and return the directory; what is there already is left alone.
+
+    Raises IntegrityError when the entry's bytes are not where its table says; nothing is installed then.
+    """
+    target, name, source = installation.target, installation.name, installation.source
+    table = source.table(name)
+    with target.lock(name):
+        if name not in target:
+            with fsys.staging(target.root / ".staging") as stage:
+                tree = stage / "tree"
+                copy_tree(source.path(name), tree, table=table, old=source.location, new=target.location)
+                target.add(
+                    tree,
+                    stage,
+                    record=source.record(name),
+                    table=table,
+                    manifest=source.manifest(name),
+                    audit=source.audit(name),
+                )
+    for link, goal in installation.links:
+        (target.directory / link).symlink_to(goal)
+    return target.directory
+
+
+def uninstall(directory: Path, name: StoreName) -> None:
+    """Remove an installed entry and the links that lead to it; what else lies in the directory stays."""
+    target = Store(directory=directory)
+    tree = target.path(name)
+    with target.lock(name):
+        for link in directory.iterdir():
+            if link.is_symlink() and os.readlink(link) == os.path.relpath(tree / link.name, directory):
+                link.unlink()
+        target.remove(name)
+    if not any(target.names()):
+        fsys.remove_tree(target.root)

@@ -1,7 +1,7 @@
 """The rules: each a pure function from one file's facts and the policy to findings, in one table."""
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from belljar.audit.facts import FileFacts, Kind, VersionUse
@@ -36,7 +36,7 @@ class Finding:
 
 Check = Callable[[FileFacts, Policy], Iterator[Finding]]
 
-_SYMBOLS_SHOWN = 5
+_SHOWN = 5
 
 
 def check(facts: FileFacts, policy: Policy) -> tuple[Finding, ...]:
@@ -64,9 +64,14 @@ def check_floor(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
 def _describe_need(use: VersionUse) -> str:
     needs = f"needs {use.version}" if use.required else f"would use {use.version}, but runs without,"
     library = f" of {use.library}" if use.library else " (it has DT_RELR relocations)"
-    more = len(use.symbols) - _SYMBOLS_SHOWN
-    shown = ", ".join(use.symbols[:_SYMBOLS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    return needs + library + (f" for {shown}" if shown else "")
+    return needs + library + (f" for {_some(use.symbols)}" if use.symbols else "")
+
+
+def _some(names: Iterable[str]) -> str:
+    """Name the first few and count the others."""
+    every = list(names)
+    more = len(every) - _SHOWN
+    return ", ".join(every[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _lower(use: VersionUse, declared: GlibcVersion, arch: str) -> str:
@@ -131,8 +136,9 @@ def check_libc(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
 
 
 def check_arch(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
-    """Require the architecture of the declared CPU level."""
-    if policy.arch is not None and facts.arch != policy.arch:
+    """Require of what runs the architecture of the declared CPU level."""
+    is_run = facts.kind in (Kind.EXECUTABLE, Kind.STATIC, Kind.SHARED)
+    if policy.arch is not None and facts.arch != policy.arch and is_run:
         yield Finding(
             rule="arch",
             severity=Severity.ERROR,
@@ -161,23 +167,23 @@ def check_interpreter(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
 def check_search_path(facts: FileFacts, policy: Policy) -> Iterator[Finding]:  # noqa: ARG001 - the table's shape
     """Refuse to look for libraries in the working directory; absolute search paths are noted."""
     for name, value in (("RPATH", facts.rpath), ("RUNPATH", facts.runpath)):
-        for entry in () if not value else value.split(":"):
-            if entry.startswith(("$", "/")):
-                continue
+        entries = value.split(":") if value else []
+        relative = [entry for entry in entries if not entry.startswith(("$", "/"))]
+        absolute = [entry for entry in entries if entry.startswith("/")]
+        if relative:
             yield Finding(
                 rule="search-path",
                 severity=Severity.ERROR,
                 path=facts.path,
-                message=f"{name} entry {entry!r}: libraries are looked for in the working directory",
-                hint="begin the entry with $ORIGIN",
+                message=f"{name} looks for libraries in the working directory, by {_some(map(repr, relative))}",
+                hint="begin every entry with $ORIGIN",
             )
-        absolute = [entry for entry in (value or "").split(":") if entry.startswith("/")]
         if absolute:
             yield Finding(
                 rule="search-path",
                 severity=Severity.NOTE,
                 path=facts.path,
-                message=f"{name} looks for libraries in {', '.join(absolute)}",
+                message=f"{name} looks for libraries in {_some(absolute)}",
             )
 
 

@@ -18,7 +18,7 @@ from belljar.audit.glibc import RELR_MARKER, GlibcVersion, release_of
 from belljar.audit.leaks import Leak, find_leaks
 from belljar.audit.machines import arch_of
 from belljar.elf import Elf, Symbol
-from belljar.elf.const import Binding, Flag1, Tag, Type
+from belljar.elf.const import HIDDEN, Binding, Flag1, Tag, Type
 
 
 class Kind(enum.StrEnum):
@@ -130,8 +130,9 @@ def _uses(elf: Elf) -> tuple[VersionUse, ...]:
         if symbol.library is not None:
             bound.setdefault(symbol.version_index, []).append(symbol)
     uses = []
-    for need in elf.needs:
-        symbols = bound.get(need.index, ())
+    # Of two needs with one index the loader lets the last have it, and the symbols.
+    for need in reversed(elf.needs):
+        symbols = bound.pop(need.index & ~HIDDEN, ())
         is_called = any(symbol.binding != Binding.WEAK for symbol in symbols)
         uses.append(
             VersionUse(
@@ -142,6 +143,7 @@ def _uses(elf: Elf) -> tuple[VersionUse, ...]:
                 symbols=tuple(sorted({symbol.name for symbol in symbols})),
             )
         )
+    uses.reverse()
     if _lacks_relr_marker(elf):
         uses.append(VersionUse(library="", version=RELR_MARKER, weak=False, required=True, symbols=()))
     return tuple(uses)

@@ -8,6 +8,7 @@ A hit in the middle of a longer path (`/home/me/build/x`, `../build/x` for `/bui
 Not found: paths in compressed debug sections, and in encodings other than UTF-8.
 """
 
+import bisect
 import enum
 import re
 from collections.abc import Iterable, Iterator
@@ -61,10 +62,10 @@ _INSIDE_PATH = re.compile(rb"(?:/[\w.+~@%-]+|(?<![\w+~@%-])\.\.?)\Z")
 
 def find_leaks(data: bytes, elf: Elf, prefixes: Iterable[str]) -> tuple[Leak, ...]:
     """Return the paths below `prefixes` that a file names, in the order of their first offsets."""
-    strings = tuple(_loader_strings(data, elf))
+    strings, loaded = _loader_strings(data, elf), _loaded(elf)
     found: dict[tuple[Where, str], Leak] = {}
     for offset, text in _hits(data, prefixes):
-        where = _classify(elf, strings, offset)
+        where = strings.at(offset) or loaded.at(offset) or Where.DEBUG
         known = found.get((where, text))
         if known is not None:
             found[where, text] = replace(known, count=known.count + 1)
@@ -85,28 +86,44 @@ def _hits(data: bytes, prefixes: Iterable[str]) -> Iterator[tuple[int, str]]:
             at = data.find(wanted, end)
 
 
-def _loader_strings(data: bytes, elf: Elf) -> Iterator[tuple[int, int, Where]]:
-    """Yield from where to where in the file there is a string that the loader reads."""
+class _Ranges:
+    """What stands from where to where in a file; ranges that overlap have the same end."""
+
+    def __init__(self, ranges: Iterable[tuple[int, int, Where]]) -> None:
+        self._ranges = sorted(ranges)
+        self._starts = [start for start, _, _ in self._ranges]
+
+    def at(self, offset: int) -> Where | None:
+        """Return what stands at an offset."""
+        number = bisect.bisect_right(self._starts, offset) - 1
+        if number < 0:
+            return None
+        _, end, where = self._ranges[number]
+        return where if offset < end else None
+
+
+def _loader_strings(data: bytes, elf: Elf) -> _Ranges:
+    """Return where the strings stand that the loader reads. Those of one table end at the same NULs."""
+    found: dict[int, tuple[int, Where]] = {}
     for segment in elf.segments:
         if segment.type == SegmentType.INTERP:
-            yield segment.offset, segment.offset + segment.file_size, Where.INTERPRETER
+            found[segment.offset] = (segment.offset + segment.file_size, Where.INTERPRETER)
     table = elf.dynamic.first(Tag.STRTAB) if elf.dynamic else None
     start = None if table is None else elf.offset_of(table.value)
-    if elf.dynamic is None or start is None:
-        return
-    for entry in elf.dynamic.entries:
-        where = _NAMING.get(entry.tag)
-        if where is not None:
-            yield start + entry.value, data.find(b"\0", start + entry.value), where
+    for entry in elf.dynamic.entries if elf.dynamic and start is not None else ():
+        at = (start or 0) + entry.value
+        if entry.tag in _NAMING and at not in found:
+            found[at] = (data.find(b"\0", at), _NAMING[entry.tag])
+    return _Ranges((at, end, where) for at, (end, where) in found.items())
 
 
-def _classify(elf: Elf, strings: Iterable[tuple[int, int, Where]], offset: int) -> Where:
-    for start, end, where in strings:
-        if start <= offset < end:
-            return where
-    loaded = any(
-        segment.offset <= offset < segment.offset + segment.file_size
-        for segment in elf.segments
-        if segment.type == SegmentType.LOAD
-    )
-    return Where.LOADED if loaded else Where.DEBUG
+def _loaded(elf: Elf) -> _Ranges:
+    """Return what of the file is loaded, as ranges that do not touch."""
+    merged: list[tuple[int, int, Where]] = []
+    for begin, size in sorted((s.offset, s.file_size) for s in elf.segments if s.type == SegmentType.LOAD):
+        start, end = begin, begin + size
+        if merged and start <= merged[-1][1]:
+            start, before, _ = merged.pop()
+            end = max(end, before)
+        merged.append((start, end, Where.LOADED))
+    return _Ranges(merged)

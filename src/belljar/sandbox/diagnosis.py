@@ -7,6 +7,7 @@ forbids unshare and mount (bubblewrap#505).
 
 import errno
 import os
+from types import TracebackType
 
 _SETTINGS = (
     ("/proc/sys/user/max_user_namespaces", "0", "sysctl user.max_user_namespaces=15000"),
@@ -17,6 +18,13 @@ _SETTINGS = (
         "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile that allows userns",
     ),
 )
+_FORBIDDEN = {errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EUSERS}
+_EXHAUSTED = {
+    errno.EMFILE: "too many open files: raise `ulimit -n`",
+    errno.ENFILE: "the machine has too many open files: raise the sysctl fs.file-max",
+    errno.EAGAIN: "too many processes: raise `ulimit -u`, or the pids.max of the control group",
+    errno.ENOMEM: "the machine is out of memory",
+}
 
 
 class SandboxError(Exception):
@@ -26,29 +34,52 @@ class SandboxError(Exception):
         super().__init__(f"{step}: {reason}")
         self.step = step
         self.reason = reason
-        self.hint = hint
+        self.hint = hint or remedy(step, number)
         self.number = number
 
 
-def explain(step: str, number: int, reason: str) -> SandboxError:
-    """Return the error for a step that failed with errno `number`, with the setting to change where known."""
+class Step:
+    """Names what is being done: an OSError or ValueError in its `with` block becomes a SandboxError."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        """Turn what can be explained into words."""
+        if isinstance(error, OSError):
+            where = f": {error.filename}" if error.filename else ""
+            number = error.errno or 0
+            raise SandboxError(self.name, f"{error.strerror}{where}", number=number) from error
+        if isinstance(error, ValueError):
+            raise SandboxError(self.name, str(error)) from error
+
+
+def remedy(step: str, number: int) -> str | None:
+    """Say what may help when a step failed with errno `number`, or None."""
+    if number in _EXHAUSTED:
+        return _EXHAUSTED[number]
     if number == errno.ENOSYS:
-        hint = f"the sandbox needs Linux 5.12 or newer; this is {os.uname().release}"
-    elif step in {"namespaces", "identity"} and number in {
-        errno.EPERM,
-        errno.EACCES,
-        errno.ENOSPC,
-        errno.EUSERS,
-    }:
-        hint = _blocking_setting() or (
-            "a container's seccomp profile or security module forbids user namespaces;"
+        return f"the sandbox needs Linux 5.12 or newer; this is {os.uname().release}"
+    if step in {"namespaces", "identity"} and number in _FORBIDDEN:
+        return _blocking_setting() or (
+            "a container's seccomp profile, a security module or a chroot forbids user namespaces;"
             " for Docker: --security-opt seccomp=unconfined"
         )
-    elif step == "proc" and number == errno.EPERM:
-        hint = "the host hides parts of /proc (a container does); for Docker: --security-opt systempaths=unconfined"
-    else:
-        hint = None
-    return SandboxError(step, reason, hint=hint, number=number)
+    if step.startswith("proc ") and number == errno.EPERM:
+        return (
+            "the host hides parts of /proc (a container does);"
+            " for Docker: --security-opt systempaths=unconfined"
+        )
+    if number == errno.EROFS:
+        return "what is to be mounted on must exist where a read-only directory is shown"
+    return None
 
 
 def _blocking_setting() -> str | None:

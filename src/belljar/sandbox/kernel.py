@@ -5,6 +5,7 @@ on every architecture.
 """
 
 import ctypes
+import errno
 import fcntl
 import os
 import struct
@@ -17,35 +18,42 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
 
-MS_NOSUID = 2
-MS_NODEV = 4
-MS_NOEXEC = 8
-MS_BIND = 4096
-MS_REC = 16384
-MS_PRIVATE = 1 << 18
-MNT_DETACH = 2
-
 MOUNT_ATTR_RDONLY = 1
 MOUNT_ATTR_NOSUID = 2
 MOUNT_ATTR_NODEV = 4
+MOUNT_ATTR_NOEXEC = 8
 
-PR_SET_PDEATHSIG = 1
-PR_SET_DUMPABLE = 4
-PR_CAPBSET_DROP = 24
-PR_SET_NO_NEW_PRIVS = 38
-
-ADDR_NO_RANDOMIZE = 0x0040000
-
+_ADDR_NO_RANDOMIZE = 0x0040000
 _AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
+_FSCONFIG_SET_STRING = 1
+_FSCONFIG_CMD_CREATE = 6
+_FSMOUNT_CLOEXEC = 1
+_FSOPEN_CLOEXEC = 1
+_KEYCTL_JOIN_SESSION_KEYRING = 1
+_LINUX_CAPABILITY_VERSION_3 = 0x20080522
+_MNT_DETACH = 2
+_MOVE_MOUNT_F_EMPTY_PATH = 4
+_MOVE_MOUNT_T_SYMLINKS = 0x10
+_MS_PRIVATE = 1 << 18
 _OPEN_TREE_CLONE = 1
 _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
-_MOVE_MOUNT_F_EMPTY_PATH = 4
+_PR_CAPBSET_DROP = 24
+_PR_SET_DUMPABLE = 4
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_PDEATHSIG = 1
+
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
+_SYS_FSOPEN = 430
+_SYS_FSCONFIG = 431
+_SYS_FSMOUNT = 432
+_SYS_CLOSE_RANGE = 436
 _SYS_MOUNT_SETATTR = 442
-_SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_SYS_PIVOT_ROOT, _SYS_CAPSET, _SYS_KEYCTL = {"x86_64": (155, 126, 250), "aarch64": (41, 91, 219)}.get(
+    os.uname().machine, (-1, -1, -1)
+)
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -69,76 +77,142 @@ def _check(result: int, call: str, path: str | None = None) -> int:
     return result
 
 
+# --- processes ----------------------------------------------------------------------------------
+
+
 def unshare(flags: int) -> None:
     """Leave the namespaces that `flags` (CLONE_NEW*) names for new ones: unshare(2)."""
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
-def mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
-    """Mount a new filesystem, or change an existing mount: mount(2)."""
-    arguments = (os.fsencode(source), os.fsencode(target), kind.encode() or None)
-    _check(_libc.mount(*arguments, ctypes.c_ulong(flags), data.encode() or None), f"mount {kind}", target)
+def close_range(first: int, last: int) -> None:
+    """Close every descriptor from `first` to `last`, both included: close_range(2), Linux 5.9."""
+    # os.closerange calls close(2) a million times where Python was built for an older libc.
+    if first <= last:
+        _check(_libc.syscall(_SYS_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(last), 0), "close_range")
 
 
-def detach(path: str) -> None:
-    """Take a mount and all below it away at once: umount2(2) with MNT_DETACH."""
-    _check(_libc.umount2(os.fsencode(path), MNT_DETACH), "umount2", path)
+def die_with_parent(signal_number: int) -> None:
+    """Have the kernel send this process a signal when its parent's thread ends: prctl(2)."""
+    _prctl(_PR_SET_PDEATHSIG, signal_number)
 
 
-def pivot_root(new: str, old: str) -> None:
-    """Make `new` the root and put the old one at `old`: pivot_root(2)."""
-    number = _SYS_PIVOT_ROOT[os.uname().machine]
-    _check(_libc.syscall(number, os.fsencode(new), os.fsencode(old)), "pivot_root", new)
+def leave_keyring() -> None:
+    """Change to an empty session keyring; the caller's may hold keys to his files: session-keyring(7)."""
+    try:
+        _check(_libc.syscall(_SYS_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, None), "keyctl")
+    except OSError as error:
+        # A kernel without keys, or a filter (Docker's) that forbids them to the command as well.
+        if error.errno not in {errno.ENOSYS, errno.EPERM}:
+            raise
 
 
-def bind(source: str, target: str, attributes: int) -> None:
-    """Show `source` at `target`, submounts included, with the MOUNT_ATTR_* of `attributes` set on all.
+def fix_addresses() -> None:
+    """Switch address space randomisation off for what is executed from here on: personality(2)."""
+    _check(_libc.personality(ctypes.c_ulong(_ADDR_NO_RANDOMIZE)), "personality")
 
-    Unlike a bind of mount(2), the attributes hold from the first moment and for every submount:
-    open_tree(2), mount_setattr(2) (Linux 5.12), move_mount(2).
+
+def give_up_rights() -> None:
+    """Give up all capabilities, ways to new ones, and being looked into by others: capabilities(7)."""
+    for capability in range(64):
+        try:
+            _prctl(_PR_CAPBSET_DROP, capability)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # past the last one that this kernel knows
+                break
+            raise
+    header, none = struct.pack("Ii", _LINUX_CAPABILITY_VERSION_3, 0), bytes(24)
+    _check(_libc.syscall(_SYS_CAPSET, header, none), "capset")
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def _prctl(option: int, value: int) -> None:
+    _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
+
+
+def blank_command_line() -> None:
+    """Overwrite this process's own arguments and environment, which `/proc/PID/cmdline` would show.
+
+    Where they lie in memory is what fields 48 to 51 of /proc/self/stat say: proc(5).
+    """
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    arguments, arguments_end, environment, environment_end = map(int, fields[45:49])
+    ctypes.memset(arguments, 0, arguments_end - arguments)
+    ctypes.memset(environment, 0, environment_end - environment)
+
+
+# --- mounts -------------------------------------------------------------------------------------
+
+
+def take(source: str, attributes: int) -> int:
+    """Return a detached copy of `source`, submounts included, with MOUNT_ATTR_* set on all of them.
+
+    Unlike with a bind of mount(2), the attributes hold from the first moment and for every submount:
+    open_tree(2), mount_setattr(2) (Linux 5.12).
     """
     flags = _AT_RECURSIVE | _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC
     tree = _check(_libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(source), flags), "open_tree", source)
     try:
-        if attributes:
-            _set_attributes(tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, attributes, source)
-        moved = _libc.syscall(
-            _SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH
-        )
+        _set(tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, _MountAttributes(attr_set=attributes), source)
+    except OSError:
+        os.close(tree)
+        raise
+    return tree
+
+
+def filesystem(kind: str, attributes: int, **options: str) -> int:
+    """Return a new filesystem as a detached mount: fsopen(2), fsconfig(2), fsmount(2)."""
+    context = _check(_libc.syscall(_SYS_FSOPEN, kind.encode(), _FSOPEN_CLOEXEC), f"fsopen {kind}")
+    try:
+        for name, value in options.items():
+            setting = (_FSCONFIG_SET_STRING, name.encode(), value.encode(), 0)
+            _check(_libc.syscall(_SYS_FSCONFIG, context, *setting), f"fsconfig {kind} {name}={value}")
+        _check(_libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0), f"fsconfig {kind}")
+        return _check(_libc.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes), f"fsmount {kind}")
+    finally:
+        os.close(context)
+
+
+def place(tree: int, target: str) -> None:
+    """Mount a detached tree at `target`, following links, and close it: move_mount(2)."""
+    flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_SYMLINKS
+    try:
+        moved = _libc.syscall(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), flags)
         _check(moved, "move_mount", target)
     finally:
         os.close(tree)
 
 
+def make_private(path: str) -> None:
+    """Keep what is mounted at and below `path` from being seen elsewhere, and the reverse."""
+    _set(_AT_FDCWD, os.fsencode(path), _AT_RECURSIVE, _MountAttributes(propagation=_MS_PRIVATE), path)
+
+
 def make_read_only(path: str) -> None:
     """Make the one mount at `path` read-only."""
-    _set_attributes(_AT_FDCWD, os.fsencode(path), 0, MOUNT_ATTR_RDONLY, path)
+    _set(_AT_FDCWD, os.fsencode(path), 0, _MountAttributes(attr_set=MOUNT_ATTR_RDONLY), path)
 
 
-def _set_attributes(directory: int, path: bytes, flags: int, attributes: int, subject: str) -> None:
-    value = _MountAttributes(attr_set=attributes)
+def _set(directory: int, path: bytes, flags: int, value: _MountAttributes, subject: str) -> None:
     size = ctypes.sizeof(value)
     done = _libc.syscall(_SYS_MOUNT_SETATTR, directory, path, flags, ctypes.byref(value), size)
     _check(done, "mount_setattr", subject)
 
 
-def prctl(option: int, value: int) -> None:
-    """Change one property of the calling thread: prctl(2)."""
-    _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
+def change_root(new: str) -> None:
+    """Make the mount at `new` the root and take the old root, with all below it, out of sight.
+
+    pivot_root(2), under "pivot_root(".", ".")": the old root comes to lie on the new one.
+    """
+    os.chdir(new)
+    _check(_libc.syscall(_SYS_PIVOT_ROOT, b".", b"."), "pivot_root", new)
+    _check(_libc.umount2(b".", _MNT_DETACH), "umount2", "/")
+    os.chdir("/")
 
 
-def drop_capability_bounds() -> None:
-    """Make sure that no program executed from here on can have a capability: capabilities(7)."""
-    # In bytes: a codec may be imported at its first use, and Python's library is out of sight by now.
-    with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
-        last = int(file.read())
-    for capability in range(last + 1):
-        prctl(PR_CAPBSET_DROP, capability)
-
-
-def fix_addresses() -> None:
-    """Switch address space randomisation off for what is executed from here on: personality(2)."""
-    _check(_libc.personality(ctypes.c_ulong(ADDR_NO_RANDOMIZE)), "personality")
+# --- names and network --------------------------------------------------------------------------
 
 
 def set_names(host: str, domain: str) -> None:
@@ -155,15 +229,3 @@ def loopback_up() -> None:
         fcntl.ioctl(sock, siocsifflags, struct.pack("16sh14x", b"lo", up_loopback_running))
     finally:
         os.close(sock)
-
-
-def blank_command_line() -> None:
-    """Overwrite this process's own arguments and environment, which `/proc/PID/cmdline` would show inside.
-
-    Where they lie in memory is what fields 48 to 51 of /proc/self/stat say: proc(5).
-    """
-    with open("/proc/self/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
-    arguments, arguments_end, environment, environment_end = map(int, fields[45:49])
-    ctypes.memset(arguments, 0, arguments_end - arguments)
-    ctypes.memset(environment, 0, environment_end - environment)

@@ -1,25 +1,48 @@
 """What a sandbox consists of: values that can be printed, compared, stored and executed.
 
-A sandbox starts from nothing: an empty tmpfs. Each operation adds one thing to it. They are executed
-in the order of their targets' depth, so that a mount never hides what another one put there first,
-and the root is made read-only at the end.
+A sandbox starts from nothing: an empty, read-only tmpfs. Each operation adds one thing to it, shallow
+targets first, so that a mount never hides what another operation put there.
+
+An operation is executed in two halves. `take` picks up what it shows while the host is in sight, as
+detached mounts; then the host is left for good; `put` places them. So whatever links a hostile tree
+holds, the path of a target can lead nowhere but into the sandbox.
 """
 
-import json
 import os
 import stat
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
 from belljar.sandbox import kernel
 
-_RESERVED_MEMORY = "mode=0755"
+_QUIET = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
 _NODES = ("null", "zero", "full", "random", "urandom", "tty")
+_NAME_LIMIT = 64  # of a host name: uname(2)
+_ID_LIMIT = 2**32 - 1  # which itself means "no change": chown(2)
+
+
+class _Item:
+    """One thing in a sandbox."""
+
+    __slots__ = ()
+    target: str
+
+    def describe(self) -> str:
+        """Say in one line what is done."""
+        raise NotImplementedError
+
+    def take(self) -> list[int]:
+        """Pick up what it shows: descriptors of detached mounts."""
+        return []
+
+    def put(self, trees: list[int], target: str) -> None:
+        """Add it to the sandbox, which is the root by now."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bind:
+class Bind(_Item):
     """Show a file or directory of the host, read-only unless `writable`, without its devices and setuid."""
 
     source: str
@@ -30,19 +53,21 @@ class Bind:
         """Say in one line what is done."""
         return f"{'bind-rw' if self.writable else 'bind'} {self.source} -> {self.target}"
 
-    def execute(self, old: str, new: str) -> None:
-        """Do it; `old` and `new` are the host's and the sandbox's roots."""
-        source, target = old + self.source, new + self.target
-        if stat.S_ISDIR(os.stat(source).st_mode):
+    def take(self) -> list[int]:
+        """Pick up what it shows: descriptors of detached mounts."""
+        return [kernel.take(self.source, _QUIET | (0 if self.writable else kernel.MOUNT_ATTR_RDONLY))]
+
+    def put(self, trees: list[int], target: str) -> None:
+        """Add it to the sandbox, which is the root by now."""
+        if stat.S_ISDIR(os.fstat(trees[0]).st_mode):
             os.makedirs(target, exist_ok=True)
         else:
             _touch(target)
-        read_only = 0 if self.writable else kernel.MOUNT_ATTR_RDONLY
-        kernel.bind(source, target, kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV | read_only)
+        kernel.place(trees[0], target)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tmpfs:
+class Tmpfs(_Item):
     """An empty, writable directory in memory, gone with the sandbox."""
 
     target: str
@@ -52,16 +77,19 @@ class Tmpfs:
         """Say in one line what is done."""
         return f"tmpfs {self.target} mode={self.mode:o}"
 
-    def execute(self, old: str, new: str) -> None:  # noqa: ARG002 - one signature for all operations
-        """Do it; `old` and `new` are the host's and the sandbox's roots."""
-        os.makedirs(new + self.target, exist_ok=True)
-        flags = kernel.MS_NOSUID | kernel.MS_NODEV
-        kernel.mount("tmpfs", new + self.target, "tmpfs", flags, f"mode={self.mode:o}")
+    def take(self) -> list[int]:
+        """Pick up what it shows: descriptors of detached mounts."""
+        return [kernel.filesystem("tmpfs", _QUIET, mode=f"{self.mode:o}")]
+
+    def put(self, trees: list[int], target: str) -> None:
+        """Add it to the sandbox, which is the root by now."""
+        os.makedirs(target, exist_ok=True)
+        kernel.place(trees[0], target)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proc:
-    """The sandbox's own processes; `hidepid` keeps process 1, which is the sandbox itself, out of sight."""
+class Proc(_Item):
+    """The sandbox's own processes, but for process 1, which is the sandbox itself."""
 
     target: str = "/proc"
 
@@ -69,15 +97,36 @@ class Proc:
         """Say in one line what is done."""
         return f"proc {self.target}"
 
-    def execute(self, old: str, new: str) -> None:  # noqa: ARG002
-        """Do it; `old` and `new` are the host's and the sandbox's roots."""
-        os.makedirs(new + self.target, exist_ok=True)
-        flags = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
-        kernel.mount("proc", new + self.target, "proc", flags, "hidepid=2")
+    def take(self) -> list[int]:
+        """Pick up what it shows: descriptors of detached mounts."""
+        # A new proc may be mounted only while one is visible, hence not after the host is left.
+        # `hidepid=invisible` shows everything to group 0, which the command is in when root called.
+        return [kernel.filesystem("proc", _QUIET | kernel.MOUNT_ATTR_NOEXEC, hidepid="ptraceable")]
+
+    def put(self, trees: list[int], target: str) -> None:
+        """Add it to the sandbox, which is the root by now."""
+        os.makedirs(target, exist_ok=True)
+        kernel.place(trees[0], target)
+        if os.stat(target).st_uid == os.getuid():
+            _protect(target)
+
+
+def _protect(proc: str) -> None:
+    """Make what stands for the kernel in `proc` read-only.
+
+    The user who is root outside, whatever he is called inside, may write to /proc/sys without any
+    capability: core_pattern there names a program that the host executes as root.
+    """
+    with os.scandir(proc) as entries:
+        found = [entry for entry in entries if not entry.name.isdigit() and not entry.is_symlink()]
+    for entry in found:
+        if entry.is_dir() or entry.stat().st_mode & stat.S_IWUSR:
+            flags = _QUIET | kernel.MOUNT_ATTR_NOEXEC | kernel.MOUNT_ATTR_RDONLY
+            kernel.place(kernel.take(entry.path, flags), entry.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Devices:
+class Devices(_Item):
     """A small `/dev`: the six harmless nodes, a private `pts` and `shm`, and the usual links."""
 
     target: str = "/dev"
@@ -86,26 +135,33 @@ class Devices:
         """Say in one line what is done."""
         return f"devices {self.target}"
 
-    def execute(self, old: str, new: str) -> None:
-        """Do it; `old` and `new` are the host's and the sandbox's roots."""
-        dev = new + self.target
-        for directory in ("pts", "shm"):
-            os.makedirs(f"{dev}/{directory}", exist_ok=True)
+    def take(self) -> list[int]:
+        """Pick up what it shows: descriptors of detached mounts."""
+        # A node cannot be made in a user namespace. Read-only still lets it be written to, but keeps
+        # a caller who is root, and so owns the host's node, from changing its mode.
+        node_flags = kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC
+        nodes = [kernel.take(f"/dev/{node}", node_flags) for node in _NODES]
+        shm = kernel.filesystem("tmpfs", _QUIET, mode="1777")
+        pts_flags = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC
+        return [*nodes, shm, kernel.filesystem("devpts", pts_flags, ptmxmode="0666", mode="620")]
+
+    def put(self, trees: list[int], target: str) -> None:
+        """Add it to the sandbox, which is the root by now."""
+        os.makedirs(target, exist_ok=True)
         for node in _NODES:
-            # A node cannot be made in a user namespace, and a bind of it must not be `nodev`.
-            _touch(f"{dev}/{node}")
-            kernel.bind(f"{old}/dev/{node}", f"{dev}/{node}", 0)
+            _touch(f"{target}/{node}")
+        for directory in ("shm", "pts"):
+            os.mkdir(f"{target}/{directory}")
         for name, link in (("fd", "/proc/self/fd"), ("ptmx", "pts/ptmx")):
-            os.symlink(link, f"{dev}/{name}")
+            os.symlink(link, f"{target}/{name}")
         for number, name in enumerate(("stdin", "stdout", "stderr")):
-            os.symlink(f"/proc/self/fd/{number}", f"{dev}/{name}")
-        quiet = kernel.MS_NOSUID | kernel.MS_NOEXEC
-        kernel.mount("tmpfs", f"{dev}/shm", "tmpfs", quiet | kernel.MS_NODEV, "mode=1777")
-        kernel.mount("devpts", f"{dev}/pts", "devpts", quiet, "newinstance,ptmxmode=0666,mode=620")
+            os.symlink(f"/proc/self/fd/{number}", f"{target}/{name}")
+        for tree, name in zip(trees, (*_NODES, "shm", "pts"), strict=True):
+            kernel.place(tree, f"{target}/{name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Directory:
+class Directory(_Item):
     """An empty directory that cannot be written to."""
 
     target: str
@@ -114,13 +170,13 @@ class Directory:
         """Say in one line what is done."""
         return f"directory {self.target}"
 
-    def execute(self, old: str, new: str) -> None:  # noqa: ARG002
-        """Do it; `old` and `new` are the host's and the sandbox's roots."""
-        os.makedirs(new + self.target, exist_ok=True)
+    def put(self, trees: list[int], target: str) -> None:  # noqa: ARG002 - it takes nothing
+        """Add it to the sandbox, which is the root by now."""
+        os.makedirs(target, exist_ok=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Symlink:
+class Symlink(_Item):
     """A symbolic link."""
 
     target: str
@@ -130,14 +186,14 @@ class Symlink:
         """Say in one line what is done."""
         return f"symlink {self.target} -> {self.link}"
 
-    def execute(self, old: str, new: str) -> None:  # noqa: ARG002
-        """Do it; `old` and `new` are the host's and the sandbox's roots."""
-        os.makedirs(os.path.dirname(new + self.target), exist_ok=True)
-        os.symlink(self.link, new + self.target)
+    def put(self, trees: list[int], target: str) -> None:  # noqa: ARG002 - it takes nothing
+        """Add it to the sandbox, which is the root by now."""
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.symlink(self.link, target)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class File:
+class File(_Item):
     """A small file with the given text."""
 
     target: str
@@ -147,20 +203,26 @@ class File:
         """Say in one line what is done."""
         return f"file {self.target} {self.text!r}"
 
-    def execute(self, old: str, new: str) -> None:  # noqa: ARG002
-        """Do it; `old` and `new` are the host's and the sandbox's roots."""
-        os.makedirs(os.path.dirname(new + self.target), exist_ok=True)
-        with open(new + self.target, "x", encoding="utf-8") as file:
-            file.write(self.text)
+    def put(self, trees: list[int], target: str) -> None:  # noqa: ARG002 - it takes nothing
+        """Add it to the sandbox, which is the root by now."""
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "xb") as file:
+            file.write(self.text.encode("utf-8", "surrogateescape"))
 
 
 Operation = Bind | Tmpfs | Proc | Devices | Directory | Symlink | File
 _KINDS = {kind.__name__.lower(): kind for kind in (Bind, Tmpfs, Proc, Devices, Directory, Symlink, File)}
+EMPTY_ROOT = Tmpfs(target="/", mode=0o755)
+"""What the others are put into, and read-only in the end, unless one of them makes a root of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """Everything that a command run in it can see of the world, and who it is there."""
+    """Everything that a command run in it can see of the world, and who it is there.
+
+    `nested` allows it user namespaces of its own, and with them much of the kernel that only root
+    reaches otherwise.
+    """
 
     operations: tuple[Operation, ...]
     env: Mapping[str, str] = field(default_factory=dict)
@@ -170,20 +232,44 @@ class Sandbox:
     hostname: str = "localhost"
     domain: str = "(none)"
     umask: int = 0o022
+    nested: bool = False
 
     def ordered(self) -> tuple[Operation, ...]:
-        """Return the operations, shallow targets first."""
-        return tuple(sorted(self.operations, key=lambda operation: operation.target.count("/")))
+        """Return the operations, shallow targets first; the first one makes the root."""
+        ordered = sorted(self.operations, key=_depth)
+        return tuple(ordered if ordered and ordered[0].target == "/" else [EMPTY_ROOT, *ordered])
 
     def describe(self) -> str:
         """Say what the sandbox consists of, one line each."""
         lines = [operation.describe() for operation in self.ordered()]
         lines += [f"env {name}={value!r}" for name, value in sorted(self.env.items())]
         who = f"uid {self.uid} gid {self.gid} host {self.hostname} umask {self.umask:04o} cwd {self.cwd}"
-        return "\n".join([*lines, who, "no network, no new privileges, no capabilities, fixed addresses"])
+        nested = "nested" if self.nested else "no nested"
+        rights = f"no network, no new privileges, no capabilities, {nested} namespaces, fixed addresses"
+        return "\n".join([*lines, who, rights])
+
+    def faults(self) -> Iterator[str]:
+        """Say what of it makes no sense, before anything is done with it."""
+        for operation in self.operations:
+            target = operation.target
+            if not target.startswith("/") or target.startswith("//") or os.path.normpath(target) != target:
+                yield f"{operation.describe()}: the target is not an absolute, normal path"
+            if "\0" in operation.describe():
+                yield f"{operation.describe()}: holds a NUL"
+        for name, value in self.env.items():
+            if not name or "=" in name or "\0" in name + value:
+                yield f"env {name!r}: cannot be a variable"
+        for name in ("hostname", "domain"):
+            if len(getattr(self, name).encode("utf-8", "surrogateescape")) > _NAME_LIMIT:
+                yield f"{name}: longer than {_NAME_LIMIT} bytes"
+        for name, limit in (("uid", _ID_LIMIT), ("gid", _ID_LIMIT), ("umask", 0o1000)):
+            if not 0 <= getattr(self, name) < limit:
+                yield f"{name} {getattr(self, name)}: out of range"
 
     def to_json(self) -> str:
         """Return the sandbox as JSON, for `python -m belljar.sandbox`."""
+        import json
+
         value = asdict(self)
         value["operations"] = [
             {"do": type(operation).__name__.lower(), **asdict(operation)} for operation in self.operations
@@ -192,12 +278,51 @@ class Sandbox:
 
     @classmethod
     def from_json(cls, text: str) -> "Sandbox":
-        """Read what `to_json` wrote; raises ValueError, KeyError or TypeError where it did not."""
-        value: dict[str, Any] = json.loads(text)
-        items = [dict(item) for item in value.pop("operations")]
-        return cls(operations=tuple(_KINDS[item.pop("do")](**item) for item in items), **value)
+        """Read what `to_json` wrote; raises ValueError, naming the key, where it did not."""
+        import json
+
+        try:
+            value = json.loads(text)
+        except RecursionError:
+            raise ValueError("sandbox: nested too deeply") from None
+        if not (isinstance(value, dict) and isinstance(value.get("operations"), list)):
+            raise ValueError("sandbox: not an object with a list `operations`")
+        env = value.get("env", {})
+        if not isinstance(env, dict) or not all(isinstance(item, str) for item in env.values()):
+            raise ValueError("env: not an object of strings")
+        operations = tuple(_operation(n, item) for n, item in enumerate(value["operations"]))
+        return cls(**_checked(cls, value, "sandbox") | {"operations": operations})
+
+
+def _operation(number: int, item: object) -> Operation:
+    where = f"operations[{number}]"
+    if not isinstance(item, dict) or item.get("do") not in tuple(_KINDS):
+        raise ValueError(f"{where}: `do` is none of {', '.join(_KINDS)}")
+    kind = _KINDS[item["do"]]
+    return kind(**_checked(kind, {name: item[name] for name in item if name != "do"}, where))
+
+
+def _checked(kind: type, value: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return the arguments of a constructor once their names and plain types are right."""
+    known = {item.name: item for item in fields(kind)}
+    for name, given in value.items():
+        if name not in known:
+            raise ValueError(f"{where}: unknown key {name!r}")
+        wanted = known[name].type
+        if wanted in (str, int, bool) and type(given) is not wanted:
+            raise ValueError(f"{where}.{name}: not of type {getattr(wanted, '__name__', wanted)}")
+    for name, item in known.items():
+        if name not in value and item.default is MISSING and item.default_factory is MISSING:
+            raise ValueError(f"{where}: no {name!r}")
+    return value
+
+
+def _depth(operation: Operation) -> int:
+    return 0 if operation.target == "/" else operation.target.count("/")
 
 
 def _touch(path: str) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+    """Make sure that there is something to mount on."""
+    if not os.path.exists(path):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))

@@ -1,0 +1,234 @@
+"""The keeper and init, the two processes between a caller and the command; neither returns.
+
+The command is started by posix_spawn from a process that has already given up everything, so
+nothing needs to happen between its fork and its exec.
+
+Both are copies of the caller: they must not run the caller's signal handlers (every signal is
+blocked before the fork and stays so), its finalizers (no garbage collection, no ordinary exit), nor
+keep its descriptors open. Once the host's root is left nothing can be imported: what is used after
+`_build_root` is loaded before.
+"""
+
+import contextlib
+import gc
+import os
+import resource
+import select
+import signal
+from dataclasses import dataclass
+from typing import NoReturn
+
+from belljar.sandbox import kernel
+from belljar.sandbox.diagnosis import SandboxError, Step
+from belljar.sandbox.operations import EMPTY_ROOT, Sandbox
+
+_NAMESPACES = (
+    kernel.CLONE_NEWUSER
+    | kernel.CLONE_NEWNS
+    | kernel.CLONE_NEWPID
+    | kernel.CLONE_NEWIPC
+    | kernel.CLONE_NEWUTS
+    | kernel.CLONE_NEWNET
+    | kernel.CLONE_NEWCGROUP
+)
+# A directory of the host for the new root to be mounted on; in this namespace only, and left at once.
+_FOOTHOLDS = ("/tmp", "/var", "/mnt", "/usr")
+_LIMITS = {
+    resource.RLIMIT_CORE: (0, 0),
+    resource.RLIMIT_STACK: (8 << 20, resource.RLIM_INFINITY),
+    resource.RLIMIT_NOFILE: (1024, 4096),
+}
+_PIPE = 3
+_EVERY_FD = 2**32 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is to be run: a command, its three streams (None: /dev/null), and in which sandbox."""
+
+    sandbox: Sandbox
+    argv: tuple[str, ...]
+    streams: tuple[int | None, int, int]
+    interactive: bool
+
+
+def keep(job: Job, caller: int, pipe: int) -> NoReturn:
+    """Be the keeper: leave for new namespaces, start init there, and outlive it."""
+    try:
+        gc.disable()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would take the exit statuses away
+        with Step("streams"):
+            pipe = _keep_only(job.streams, pipe)
+        _enter_namespaces(job.sandbox)
+        # Not before: a change of identity would undo it.
+        kernel.die_with_parent(signal.SIGKILL)
+        if os.getppid() != caller:
+            os._exit(125)
+        with Step("init"):
+            keeper = os.pidfd_open(os.getpid())
+            init = os.fork()
+        if init == 0:
+            _init(job, keeper)
+        kernel.close_range(0, _EVERY_FD)
+        _guard(init)
+        os._exit(0)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's to hear
+        _report_failure(pipe, error)
+    os._exit(125)
+
+
+def _keep_only(streams: tuple[int | None, int, int], pipe: int) -> int:
+    """Put the streams at 0, 1 and 2 and the pipe at 3, and close every other descriptor.
+
+    Others are closed first: so it works at the limit of open files, and no matter which is where.
+    """
+    wanted = (*streams, pipe)
+    before = -1
+    for fd in sorted({fd for fd in wanted if fd is not None}):
+        kernel.close_range(before + 1, fd - 1)
+        before = fd
+    kernel.close_range(before + 1, _EVERY_FD)
+    kept = [os.open("/dev/null", os.O_RDONLY) if fd is None else os.dup(fd) for fd in wanted]
+    high = [_at_least(_PIPE + 1, fd) for fd in kept]
+    for number, fd in enumerate(high):
+        os.dup2(fd, number, inheritable=number < _PIPE)
+    kernel.close_range(_PIPE + 1, _EVERY_FD)
+    return _PIPE
+
+
+def _at_least(lowest: int, fd: int) -> int:
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
+
+
+def _enter_namespaces(sandbox: Sandbox) -> None:
+    ids = os.geteuid(), os.getegid()
+    with Step("namespaces"):
+        # An ordinary user cannot leave his groups; inside they have no names.
+        with contextlib.suppress(PermissionError):
+            os.setgroups([])
+        kernel.leave_keyring()
+        kernel.unshare(_NAMESPACES)
+    with Step("identity"):
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"{sandbox.uid} {ids[0]} 1")
+        _write("/proc/self/gid_map", f"{sandbox.gid} {ids[1]} 1")
+        if not sandbox.nested:
+            _write("/proc/sys/user/max_user_namespaces", "0")
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _guard(init: int) -> None:
+    """Wait for init to end; kill it when the caller asks for that."""
+    while os.waitpid(init, os.WNOHANG)[0] == 0:
+        if signal.sigwait({signal.SIGCHLD, signal.SIGTERM}) == signal.SIGTERM:
+            os.kill(init, signal.SIGKILL)
+
+
+def _report_failure(pipe: int, error: BaseException) -> None:
+    if not isinstance(error, SandboxError):
+        error = SandboxError("set-up", repr(error))
+    words = (error.step, error.reason, str(error.number))
+    text = "\0".join(["failed", *(word.replace("\0", "\\0") for word in words)])
+    os.write(pipe, text.encode("utf-8", "surrogateescape"))
+
+
+def _init(job: Job, keeper: int) -> NoReturn:
+    try:
+        kernel.die_with_parent(signal.SIGKILL)
+        if _has_ended(keeper):
+            os._exit(125)
+        os.close(keeper)
+        kernel.blank_command_line()
+        if not job.interactive:
+            os.setsid()
+        with Step("names"):
+            kernel.set_names(job.sandbox.hostname, job.sandbox.domain)
+        with Step("loopback"):
+            kernel.loopback_up()
+        _build_root(job.sandbox)
+        _give_up(job.sandbox)
+        status = _spawn_and_reap(job)
+        os.write(_PIPE, b"ended\0%d" % status)
+        os._exit(0)
+    except BaseException as error:  # noqa: BLE001
+        _report_failure(_PIPE, error)
+    os._exit(125)
+
+
+def _has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _build_root(sandbox: Sandbox) -> None:
+    operations = sandbox.ordered()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each mount is a descriptor for a while
+    os.umask(0o022)
+    with Step("root"):
+        kernel.make_private("/")
+    taken = []
+    for operation in operations:
+        with Step(operation.describe()):
+            taken.append(operation.take())
+    with Step("root"):
+        foothold = next(path for path in _FOOTHOLDS if os.path.isdir(path))
+        operations[0].put(taken[0], foothold)
+        kernel.change_root(foothold)
+    for operation, trees in zip(operations[1:], taken[1:], strict=True):
+        with Step(operation.describe()):
+            operation.put(trees, operation.target)
+    with Step("root"):
+        if operations[0] is EMPTY_ROOT:
+            kernel.make_read_only("/")
+    with Step(f"working directory {sandbox.cwd}"):
+        os.chdir(sandbox.cwd)
+
+
+def _give_up(sandbox: Sandbox) -> None:
+    """Fix what a program inherits, and give up every right for good."""
+    os.umask(sandbox.umask)
+    with Step("limits"):
+        for limit, (soft, hard) in _LIMITS.items():
+            ceiling = resource.getrlimit(limit)[1]
+            resource.setrlimit(limit, (_least(soft, ceiling), _least(hard, ceiling)))
+    with Step("addresses"):
+        kernel.fix_addresses()
+    with Step("capabilities"):
+        kernel.give_up_rights()
+
+
+def _least(*limits: int) -> int:
+    """Return the least of limits, of which RLIM_INFINITY (-1) is the greatest."""
+    return min(limits, key=lambda limit: limit % 2**64)
+
+
+def _spawn_and_reap(job: Job) -> int:
+    """Start the command, reap whatever ends, and return the command's own status."""
+    program = job.argv[0]
+    with Step(f"start {program}"):
+        try:
+            command = os.posix_spawn(
+                program, job.argv, dict(job.sandbox.env), setsigdef=_RESET, setsigmask=()
+            )
+        except FileNotFoundError:
+            if os.path.exists(program):
+                raise ValueError("its interpreter (#! line, or ELF loader) is not in the sandbox") from None
+            raise
+    while True:
+        pid, status = os.wait()
+        if pid == command:
+            return os.waitstatus_to_exitcode(status)
+
+
+_RESET = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}

@@ -32,7 +32,7 @@ _USTAR = (257, b"ustar")
 
 _EXTENDED_LIMIT = 1 << 20
 """How many bytes of extended header (long names, pax records) one tar member may have."""
-_TRAILER_LIMIT = 64 << 20
+_TRAILER_LIMIT = 8 << 20
 """How many bytes may follow the end of a tar archive: padding, which tar makes 10 KiB of."""
 _TARGET_LIMIT = 4096
 
@@ -173,7 +173,8 @@ class _Header(tarfile.TarInfo):
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # typeshed leaves it out
             raise
         except tarfile.HeaderError as error:
-            raise tarfile.ReadError(f"{str(error) or 'no end mark'} at byte {tarfile_.offset}") from error
+            what = "cut off" if str(error) in ("empty header", "truncated header") else str(error)
+            raise tarfile.ReadError(f"{what} at byte {tarfile_.offset}") from error
 
 
 def _tar_members(archive: Path, stream: BinaryIO) -> Iterator[Member]:

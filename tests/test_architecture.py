@@ -84,7 +84,7 @@ def test_one_door_each():
 def test_only_the_command_line_prints_and_exits():
     wrong = []
     for path, unit, tree in sources():
-        if unit in {"cli", "__main__"}:
+        if unit == "cli" or path.stem == "__main__":
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in {

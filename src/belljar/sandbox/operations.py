@@ -286,7 +286,7 @@ class Sandbox:
         except RecursionError:
             raise ValueError("sandbox: nested too deeply") from None
         if not (isinstance(value, dict) and isinstance(value.get("operations"), list)):
-            raise ValueError("sandbox: not an object with a list `operations`")
+            raise ValueError("sandbox: not an object with a list `operations`")  # noqa: TRY004 - the text is wrong, not a call
         env = value.get("env", {})
         if not isinstance(env, dict) or not all(isinstance(item, str) for item in env.values()):
             raise ValueError("env: not an object of strings")

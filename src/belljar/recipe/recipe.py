@@ -189,7 +189,8 @@ def _long_form(sources: Table, name: str, table: Table) -> Source | None:
         sha256 = table.text("sha256", match=_SHA256, want="a SHA-256: 64 of 0-9 a-f")
         return UrlSource(url=url, sha256=Digest(sha256))
     sources.complain(name, "has neither url with sha256 nor path")
-    table.text("url", ""), table.text("path", "")
+    for known in ("url", "sha256", "path"):
+        table.text(known, "")
     return None
 
 

@@ -7,6 +7,7 @@ of an extended header. Nothing here says where a member may be written; `unpack`
 """
 
 import enum
+import errno
 import io
 import os
 import struct
@@ -98,7 +99,7 @@ def _reading(archive: Path, member: str = "") -> Iterator[None]:
         )
         raise InputError(f"{subject}{what}") from error
     except OSError as error:
-        if error.errno is not None:  # the disk's trouble, not the archive's
+        if error.errno not in (None, errno.EINVAL):  # the disk's trouble, not the archive's
             raise
         raise InputError(f"{subject}damaged: {error}") from error
     except (*_DAMAGE, *_zstd_errors()) as error:

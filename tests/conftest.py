@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ ZigCc = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def zig_cc() -> ZigCc:
-    """Compile a C source: `zig_cc(source, *flags, target=...)` gives the path of the program.
+    """Compile a C source: `zig_cc(source, *flags, target=..., files=...)` gives the path of the program.
 
+    A flag that is a Path is an input by its content; `files` are written beside the source by name.
     Programs, and zig's own stubs of each libc (4 seconds a target), are kept in the system's directory
     for temporary files, so that the next run is fast.
     """
@@ -29,13 +31,20 @@ def zig_cc() -> ZigCc:
     zig = [sys.executable, "-m", "ziglang"]
     version = subprocess.run([*zig, "version"], check=True, capture_output=True, env=environment).stdout
 
-    def compile_(source: str, *flags: str, target: str = "x86_64-linux-gnu.2.17") -> Path:
-        digest = hashlib.sha256(repr((source, flags, target, version)).encode()).hexdigest()
-        directory = cache / digest[:32]
+    def compile_(
+        source: str,
+        *flags: str | Path,
+        target: str = "x86_64-linux-gnu.2.17",
+        files: Mapping[str, str] = types.MappingProxyType({}),
+    ) -> Path:
+        inputs = [flag.read_bytes() if isinstance(flag, Path) else flag for flag in flags]
+        key = repr((source, inputs, target, sorted(files.items()), version))
+        directory = cache / hashlib.sha256(key.encode()).hexdigest()[:32]
         directory.mkdir(exist_ok=True)
         program = directory / "program"
         if not program.exists():
-            (directory / "source.c").write_text(source)
+            for name, text in {"source.c": source, **files}.items():
+                (directory / name).write_text(text)
             made = directory / f"made.{os.getpid()}"
             command = [*zig, "cc", "-target", target, "-O2", *flags, "source.c", "-o", made.name]
             done = subprocess.run(

@@ -175,7 +175,7 @@ def check_search_path(facts: FileFacts, policy: Policy) -> Iterator[Finding]:  #
                 rule="search-path",
                 severity=Severity.ERROR,
                 path=facts.path,
-                message=f"{name} looks for libraries in the working directory, by {_some(map(repr, relative))}",
+                message=f"{name} searches the working directory for libraries: {_some(map(repr, relative))}",
                 hint="begin every entry with $ORIGIN",
             )
         if absolute:

@@ -65,7 +65,7 @@ def _targets_below(root: Path) -> Iterator[_Target]:
     closed: list[Path] = []
 
     def enter(entry: fsys.Entry) -> bool:
-        is_closed = entry.is_dir and not os.access(root / entry.path, os.R_OK | os.X_OK)
+        is_closed = entry.is_dir and not os.access(root / entry.path, os.R_OK | os.X_OK, effective_ids=True)
         if is_closed:
             closed.append(root / entry.path)
         return not is_closed

@@ -159,7 +159,7 @@ on = []
         (16, "build.scirpt", "unknown key; did you mean 'script'?"),
         (18, "build.env.PREFIX", "is set by belljar itself"),
         (19, "build.env.BELLJAR_X", "is set by belljar itself"),
-        (20, 'build.env."A-B"', "is not the name of a variable"),
+        (20, "build.env.A-B", "is not the name of a variable"),
         (22, "portability.glibc", "should be a string, is a number"),
         (23, "portability.isa", "'X' is not a CPU level, such as \"x86-64\""),
         (24, "verify.run", "missing"),

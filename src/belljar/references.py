@@ -76,7 +76,10 @@ class Table:
                 raise InputError(
                     f"relocation table: version {value['version']!r} is not known (want {VERSION})"
                 )
-            return cls(files=_decode(value["files"]), links=_decode(value["links"]))
+            files, links = _decode(value["files"]), _decode(value["links"])
+            if both := sorted(files.keys() & links.keys()):
+                raise ValueError(f"both a file and a link: {both[0]!r}")
+            return cls(files=files, links=links)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"relocation table: damaged ({type(error).__name__}: {error})") from error
 

@@ -100,6 +100,11 @@ def test_a_path_that_leaves_the_tree_is_refused(path, side):
         Table.from_json(table(**{side: {path: [0]}}))
 
 
+def test_a_path_that_is_both_file_and_link_is_refused():
+    with pytest.raises(InputError, match="both a file and a link: 'a'"):
+        Table.from_json(table(files={"a": [0]}, links={"a": [0]}))
+
+
 @pytest.mark.parametrize("version", [0, 2, "1", None])
 def test_another_version_is_refused(version):
     with pytest.raises(InputError, match="version"):

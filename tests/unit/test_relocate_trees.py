@@ -251,6 +251,19 @@ def test_without_copy_file_range_the_bytes_are_the_same(tree, tmp_path, monkeypa
     assert snapshot(tmp_path / "one") == snapshot(tmp_path / "two")
 
 
+def test_a_file_that_shrinks_while_it_is_copied_is_an_integrity_error(tmp_path, monkeypatch):
+    path = put(tmp_path / "tree/file", b"x" * 100_000)
+    copy_file_range = os.copy_file_range
+
+    def shrink_first(*arguments):
+        os.truncate(path, 10)
+        return copy_file_range(*arguments)
+
+    monkeypatch.setattr(os, "copy_file_range", shrink_first)
+    with pytest.raises(IntegrityError, match="file: became shorter"):
+        copy_tree(tmp_path / "tree", tmp_path / "copy", table=Table(files={}, links={}), old=ORIGIN, new=A)
+
+
 def test_a_copy_reports_all_its_bytes(tree, tmp_path):
     events = []
     copy_tree(tree, tmp_path / "copy", table=scan(tree).table, old=ORIGIN, new=A, progress=events.append)

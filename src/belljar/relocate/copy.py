@@ -15,8 +15,8 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from belljar.errors import InputError
-from belljar.fsys import Entry, explained, walk
+from belljar.errors import InputError, IntegrityError
+from belljar.fsys import CHUNK, Entry, explained, walk
 from belljar.references import Table
 from belljar.relocate.apply import References, check, check_twins, missing, patch, retargeted
 from belljar.types import Event, Progress, quiet
@@ -111,7 +111,8 @@ class _Copy:
         target = os.open(self.target / entry.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             for begin, end in _extents(source, info):
-                _copy_range(source, target, begin, end)
+                if _copy_range(source, target, begin, end) < end:
+                    raise IntegrityError(f"{self.source / entry.path}: became shorter while it was copied")
             if info.st_blocks * 512 < info.st_size:
                 os.ftruncate(target, info.st_size)  # a hole at the end
             if references:
@@ -147,8 +148,8 @@ def _extents(fd: int, info: os.stat_result) -> Iterator[tuple[int, int]]:
         yield begin, end
 
 
-def _copy_range(source: int, target: int, begin: int, end: int) -> None:
-    """Copy bytes begin..end, in the kernel where it can."""
+def _copy_range(source: int, target: int, begin: int, end: int) -> int:
+    """Copy bytes begin..end, in the kernel where it can; return how far it got."""
     while begin < end:
         try:
             count = os.copy_file_range(source, target, end - begin, begin, begin)
@@ -156,15 +157,11 @@ def _copy_range(source: int, target: int, begin: int, end: int) -> None:
             if error.errno not in _NO_COPY_RANGE:
                 raise
             count = 0
-        begin += count or _copy_piece(source, target, begin, end)
-
-
-def _copy_piece(source: int, target: int, begin: int, end: int) -> int:
-    """Copy a piece through this process: for filesystems that copy_file_range does not serve."""
-    data = os.pread(source, min(end - begin, 1 << 20), begin)
-    if not data:
-        raise InputError("the file became shorter while it was copied")
-    return os.pwrite(target, data, begin)
+        count = count or os.pwrite(target, os.pread(source, min(end - begin, CHUNK), begin), begin)
+        if not count:
+            break
+        begin += count
+    return begin
 
 
 def _close_directory(path: Path, info: os.stat_result) -> None:

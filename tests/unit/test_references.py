@@ -46,6 +46,7 @@ def test_the_json_of_a_table_does_not_depend_on_the_order_of_paths():
     assert json.dumps(one.to_json()) == json.dumps(other.to_json())
 
 
+@settings(max_examples=60)
 @given(JSON)
 @example(None)
 @example([])
@@ -56,7 +57,7 @@ def test_arbitrary_json_is_refused_with_an_input_error(value):
         Table.from_json(value)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(JSON, JSON)
 def test_arbitrary_members_give_a_table_or_an_input_error(files, links):
     with contextlib.suppress(InputError):

@@ -171,6 +171,6 @@ def _read(place: Path) -> Root:
 
 def _locked(name: str, home: Home, progress: Progress = quiet) -> AbstractContextManager[object]:
     def waiting() -> None:
-        progress(Event(stage="root", subject=f"waiting for another belljar that adds {name}"))
+        progress(Event(stage="root", subject=f"{name} (waiting for another belljar)"))
 
     return fsys.locked(home.roots / f".{name}.lock", on_wait=waiting)

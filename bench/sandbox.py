@@ -49,32 +49,9 @@ def box(extra: int) -> Sandbox:
 
 def arguments(extra: int) -> list[str]:
     """Return what makes bwrap do the same."""
-    words = [
-        "--unshare-all",
-        "--hostname",
-        "localhost",
-        "--uid",
-        "1000",
-        "--gid",
-        "100",
-        "--clearenv",
-        "--setenv",
-        "PATH",
-        "/bin",
-    ]
-    words += [
-        "--die-with-parent",
-        "--new-session",
-        "--ro-bind",
-        "/usr",
-        "/usr",
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--tmpfs",
-        "/tmp",
-    ]
+    words = ["--unshare-all", "--die-with-parent", "--new-session", "--hostname", "localhost"]
+    words += ["--uid", "1000", "--gid", "100", "--clearenv", "--setenv", "PATH", "/bin"]
+    words += ["--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     for name in LINKS:
         link = os.path.islink(f"/{name}")
         words += ["--symlink", f"usr/{name}", f"/{name}"] if link else ["--ro-bind", f"/{name}", f"/{name}"]

@@ -18,6 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _STAGES = {
     "lock": "locking",
+    "resolve": "resolving",
     "fetch": "fetching",
     "unpack": "unpacking",
     "wait": "waiting for another build of",

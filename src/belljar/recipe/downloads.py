@@ -37,12 +37,16 @@ def admit(path: Path, file: LockedFile, home: Home) -> Path:
     """Take a fresh download, moving it into place; it must lie on the same filesystem.
 
     Raises IntegrityError when its content is not what the lock says; the file is removed then.
+    HostError when the disk does not take it.
     """
     _verify(path, file)
-    path.chmod(0o444)
     target = path_of(file, home)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(path, target)
+    try:
+        path.chmod(0o444)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
+    except OSError as error:
+        raise fsys.explained(error, target) from error
     return target
 
 

@@ -33,7 +33,7 @@ _MATCH = {
     "name": re.compile(r"(@[A-Za-z0-9][A-Za-z0-9._~-]*/)?[A-Za-z0-9][A-Za-z0-9._+~-]*"),
     "version": re.compile(r"|[A-Za-z0-9][A-Za-z0-9._+~:!-]*"),
     "arch": re.compile(r"|[a-z0-9]+"),
-    "file": re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~%-]{0,180}"),
+    "file": re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~%!-]{0,180}"),
     "sha256": re.compile(r"[0-9a-f]{64}"),
     "url": re.compile(r"|(https?|file)://[!-~]+"),
 }

@@ -10,8 +10,10 @@ was downloaded. The one that counts has the component `main` and a plain suite (
 bookworm-updates: those move weekly, and what was locked from them is soon gone).
 """
 
+import math
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +46,12 @@ Dir::Etc::preferencesparts "/dev/null";
 Dir::Etc::sourcelist "/dev/null";
 quiet "2";
 """
+
+
+FRESH = 300.0
+"""For how many seconds lists are new enough to lock from: one run asks for them more than once."""
+ANY_AGE = math.inf
+"""To fetch what is locked, any lists will do that still have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,13 +90,13 @@ class Apt:
             dict(re.findall(r"^([^\s:]+):[ \t]*(.*(?:\n[ \t].*)*)", text, re.M)) for text in texts if text
         ]
 
-    def update(self, context: Context, *, when_missing: bool = False) -> None:
-        """Download the package lists, or only if there are none yet.
+    def update(self, context: Context, *, older_than: float = 0.0) -> None:
+        """Download the package lists, unless they were updated within `older_than` seconds.
 
         Raises RemoteError when they cannot be had, UnresolvedError when there is no such suite.
         """
         stamp = self.directory / "updated"
-        if when_missing and stamp.exists():
+        if stamp.exists() and time.time() - stamp.stat().st_mtime < older_than:
             return
         context.progress(Event(stage="resolve", subject=f"package lists of {self.suite}"))
         ended = self.get("update")
@@ -135,7 +143,10 @@ def opened(context: Context) -> Iterator[Apt]:
 
     with fsys.locked(context.home.apt / f"{name}.lock", on_wait=waiting):
         apt = Apt(directory=context.home.apt / name, suite=suite)
-        _set_up(apt, context.arch)
+        try:
+            _set_up(apt, context.arch)
+        except OSError as error:
+            raise fsys.explained(error, apt.directory) from error
         yield apt
 
 

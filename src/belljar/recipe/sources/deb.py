@@ -25,7 +25,7 @@ _BATCH = 8
 def resolve(wanted: Sequence[Wanted], context: Context) -> tuple[LockedFile, ...]:
     """Return the packages and all that they depend on; see `base.Kind`."""
     with apt.opened(context) as state:
-        state.update(context)
+        state.update(context, older_than=apt.FRESH)
         specs = [(item.key, item.spec) for item in wanted if isinstance(item.spec, DebPackage)]
         _require_known(state, specs)
         words = [spec.request.removeprefix("deb:") for _, spec in specs]
@@ -86,7 +86,7 @@ def _locked(fields: dict[str, str]) -> LockedFile:
 def fetch(files: Sequence[LockedFile], into: Path, context: Context) -> Iterator[tuple[LockedFile, Path]]:
     """Download packages in batches; see `base.Kind`."""
     with apt.opened(context) as state:
-        state.update(context, when_missing=True)
+        state.update(context, older_than=apt.ANY_AGE)
         waiting = iter(files)
         while batch := tuple(itertools.islice(waiting, _BATCH)):
             context.progress(Event(stage="fetch", subject=batch[0].name))

@@ -22,7 +22,7 @@ _TARBALL = re.compile(r"[^_]+_[^_]+?(\.orig)?\.tar\.(gz|bz2|xz|lzma|zst)")
 def resolve(wanted: Sequence[Wanted], context: Context) -> tuple[LockedFile, ...]:
     """Return the tarball of each source package; see `base.Kind`."""
     with apt.opened(context) as state:
-        state.update(context)
+        state.update(context, older_than=apt.FRESH)
         specs = [(item.key, item.spec) for item in wanted if isinstance(item.spec, DebSource)]
         return tuple(_pinned(state, key, spec) for key, spec in specs)
 
@@ -61,7 +61,7 @@ def upstream(version: str) -> str:
 def fetch(files: Sequence[LockedFile], into: Path, context: Context) -> Iterator[tuple[LockedFile, Path]]:
     """Download tarballs; see `base.Kind`."""
     with apt.opened(context) as state:
-        state.update(context, when_missing=True)
+        state.update(context, older_than=apt.ANY_AGE)
         for file in files:
             context.progress(Event(stage="fetch", subject=file.file))
             words = (

@@ -67,8 +67,8 @@ def _pack(name: str, version: str, into: Path, context: Context) -> proc.Complet
         "--no-update-notifier",
         "--ignore-scripts",
         "--fetch-retries=2",
-        "--fetch-retry-mintimeout=1000",
-        "--fetch-retry-maxtimeout=5000",
+        "--fetch-retry-mintimeout=500",
+        "--fetch-retry-maxtimeout=2000",
         "--fetch-timeout=60000",
     )
     return proc.run(["npm", "pack", *options, "--", f"{name}@{version}"], env=dict(os.environ), cwd=into)

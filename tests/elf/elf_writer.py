@@ -131,6 +131,8 @@ class Made:
 
     def _counting_tables(self) -> list[tuple[str, int, bytes]]:
         total = len(self.symbols) + 1
+        if self.hash == "sysv of 8 bytes":
+            return [("hash", 4, self.pack(f"3Q{total}Q", 1, total, 0, *([0] * total)))]
         if self.hash == "sysv":
             return [("hash", 4, self.pack(f"3I{total}I", 1, total, 0, *([0] * total)))]
         first = next(

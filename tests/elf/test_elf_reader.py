@@ -76,6 +76,12 @@ def test_the_kernel_of_the_abi_note_is_read_in_every_order(wide, big):
     assert read(made.write()).kernel == (3, 2, 1)
 
 
+@pytest.mark.parametrize("words", ["sysv", "sysv of 8 bytes"])
+def test_s390x_symbols_are_counted_whichever_size_the_linker_gave_the_hash_table(words):
+    made = Made(big=True, machine=22, hash=words, symbols=(("one", 1, False, 1), ("two", 1, True, 1)))
+    assert [symbol.name for symbol in read(made.write()).symbols] == ["one", "two"]
+
+
 def test_rpath_and_runpath_are_kept_apart():
     with_rpath = read(Made(rpath="/r").write()).dynamic
     with_runpath = read(Made(runpath="/r").write()).dynamic

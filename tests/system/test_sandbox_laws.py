@@ -13,6 +13,8 @@ import pytest
 from test_sandbox_support import (
     AS_ROOT,
     BOX,
+    CLONE_NEWNS,
+    CLONE_NEWUSER,
     IDENTITIES,
     INSIDE,
     OWN,
@@ -20,6 +22,7 @@ from test_sandbox_support import (
     TRY,
     box_for,
     in_child,
+    kernel,
     look,
     output_of,
     planted,
@@ -196,8 +199,6 @@ def test_read_only_holds_for_submounts(tmp_path):
     (tmp_path / "sub").mkdir()
 
     def action():
-        from test_sandbox_support import CLONE_NEWNS, CLONE_NEWUSER, kernel
-
         kernel.unshare(CLONE_NEWNS if AS_ROOT else CLONE_NEWNS | CLONE_NEWUSER)
         kernel.make_private("/")
         kernel.place(kernel.filesystem("tmpfs", 0, mode="0777"), str(tmp_path / "sub"))

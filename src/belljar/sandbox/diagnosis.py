@@ -37,6 +37,14 @@ class SandboxError(Exception):
         self.hint = hint or remedy(step, number)
         self.number = number
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel between processes: pickle would call the constructor with the message alone."""
+        return _again, (self.step, self.reason, self.hint, self.number)
+
+
+def _again(step: str, reason: str, hint: str | None, number: int) -> SandboxError:
+    return SandboxError(step, reason, hint=hint, number=number)
+
 
 class Step:
     """Names what is being done: an OSError or ValueError in its `with` block becomes a SandboxError."""
@@ -72,9 +80,9 @@ def remedy(step: str, number: int) -> str | None:
             "a container's seccomp profile, a security module or a chroot forbids user namespaces;"
             " for Docker: --security-opt seccomp=unconfined"
         )
-    if step.startswith("proc ") and number == errno.EPERM:
+    if (step.startswith("proc ") and number == errno.EPERM) or step == "nesting":
         return (
-            "the host hides parts of /proc (a container does);"
+            "the host hides or protects parts of /proc (a container does);"
             " for Docker: --security-opt systempaths=unconfined"
         )
     if number == errno.EROFS:
@@ -85,8 +93,9 @@ def remedy(step: str, number: int) -> str | None:
 def _blocking_setting() -> str | None:
     for path, blocking, remedy in _SETTINGS:
         try:
-            with open(path, encoding="ascii") as file:
-                value = file.read().strip()
+            # In bytes: a codec may have to be imported, where Python's library is out of sight.
+            with open(path, "rb") as file:
+                value = file.read().strip().decode()
         except OSError:
             continue
         if value == blocking:

@@ -57,6 +57,8 @@ def keep(job: Job, caller: int, pipe: int) -> NoReturn:
     try:
         gc.disable()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would take the exit statuses away
+        if not job.interactive:
+            os.setsid()  # what is sent to the caller's group is for the caller to answer
         with Step("streams"):
             pipe = _keep_only(job.streams, pipe)
         _enter_namespaces(job.sandbox)
@@ -82,6 +84,8 @@ def _keep_only(streams: tuple[int | None, int, int], pipe: int) -> int:
 
     Others are closed first: so it works at the limit of open files, and no matter which is where.
     """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each mount is a descriptor for a while
     wanted = (*streams, pipe)
     before = -1
     for fd in sorted({fd for fd in wanted if fd is not None}):
@@ -114,6 +118,7 @@ def _enter_namespaces(sandbox: Sandbox) -> None:
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"{sandbox.uid} {ids[0]} 1")
         _write("/proc/self/gid_map", f"{sandbox.gid} {ids[1]} 1")
+    with Step("nesting"):
         if not sandbox.nested:
             _write("/proc/sys/user/max_user_namespaces", "0")
 
@@ -172,8 +177,6 @@ def _has_ended(pidfd: int) -> bool:
 
 def _build_root(sandbox: Sandbox) -> None:
     operations = sandbox.ordered()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each mount is a descriptor for a while
     os.umask(0o022)
     with Step("root"):
         kernel.make_private("/")

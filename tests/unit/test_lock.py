@@ -154,7 +154,7 @@ def test_what_is_no_lock_at_all_is_refused(tmp_path, data):
         lock.read(tmp_path / "none")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_a_mutated_lock_is_read_or_refused_in_words(tmp_path_factory, data):
     text = bytearray(Lock(arch=Arch.X86_64, requests={"a": "b"}, environment=(locked(),)).to_text().encode())

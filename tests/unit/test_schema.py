@@ -121,7 +121,7 @@ TOML_PIECES = st.lists(
 ).map("".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(TOML_PIECES)
 def test_the_locator_agrees_with_the_parser_on_any_text(text):
     try:

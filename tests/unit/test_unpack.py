@@ -340,7 +340,7 @@ SEEDS = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_mutated_archives_end_in_words_and_stay_inside(tmp_path_factory, data):
     seed = bytearray(data.draw(st.sampled_from(SEEDS)))

@@ -18,9 +18,10 @@ from typing import Any
 
 from belljar import fsys
 from belljar.build import output
-from belljar.build.environment import EPOCH, Environment, materialise
+from belljar.build.environment import Environment, materialise
 from belljar.build.guarantees import Evidence, examine
 from belljar.build.inputs import inputs_of, name_of
+from belljar.build.output import EPOCH
 from belljar.build.sandboxed import BUILD, SCRIPT, SHELL, sandbox_of, variables
 from belljar.errors import BuildError, HostError, InputError
 from belljar.home import Home
@@ -158,7 +159,7 @@ def _stage_sources(
                 unpack(files[item.sha256], target, strip_top=True, mtime=EPOCH)
             else:
                 shutil.copyfile(files[item.sha256], target / item.file)
-                os.utime(target / item.file, (EPOCH, EPOCH))
+    output.normalise(place)
 
 
 def _run_script(
@@ -173,6 +174,7 @@ def _run_script(
 ) -> None:
     """Run the build script in its sandbox; its output goes to a log file."""
     (stage / "out").mkdir()
+    output.normalise(stage / "out")
     box = sandbox_of(
         environment,
         build=stage / "build",

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from belljar import fsys
+from belljar.build.output import EPOCH, normalise
 from belljar.errors import InputError
 from belljar.home import Home
 from belljar.recipe import LockedFile
@@ -25,8 +26,6 @@ from belljar.types import Digest, Event, Progress, quiet
 
 FORMAT = 1
 """Raised whenever the same packages would give another tree."""
-EPOCH = 315_619_200
-"""The time that every file has, in seconds since 1970: 2 January 1980, which zip can say in any time zone."""
 
 _ETC = {
     "passwd": (
@@ -78,6 +77,7 @@ def materialise(
         if not target.is_dir():
             root = stage / "root"
             _fill(root, packages, links, files, progress)
+            normalise(root)
             root.rename(target)
     (home.environments / f"{digest}.lock").unlink(missing_ok=True)
     return Environment(path=target, digest=digest)

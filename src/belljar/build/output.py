@@ -1,11 +1,16 @@
-"""A build's output, made the same everywhere: kinds of file, modes, times."""
+"""Trees made the same everywhere, whatever the caller's umask and clock: kinds of file, modes, times.
+
+It is done to all that a build sees (sources, environment) and to all that it leaves.
+"""
 
 import os
 from pathlib import Path
 
 from belljar import fsys
-from belljar.build.environment import EPOCH
 from belljar.errors import InputError
+
+EPOCH = 315_619_200
+"""The time that every file has, in seconds since 1970: 2 January 1980, which zip can say in any time zone."""
 
 
 def normalise(tree: Path) -> int:
@@ -15,6 +20,7 @@ def normalise(tree: Path) -> int:
     """
     files = 0
     strange = []
+    tree.chmod(0o755)
     for entry in fsys.walk(tree):
         path = tree / entry.path
         if not (entry.is_file or entry.is_dir or entry.is_link):
@@ -25,6 +31,7 @@ def normalise(tree: Path) -> int:
             path.chmod(0o755 if entry.is_dir or entry.is_executable else 0o644)
             files += entry.is_file
         os.utime(path, (EPOCH, EPOCH), follow_symlinks=False)
+    os.utime(tree, (EPOCH, EPOCH))
     if strange:
         raise InputError(
             f"{strange[0]}: the build left {len(strange)} device, socket or pipe in its output",

@@ -4,7 +4,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from belljar.build.environment import EPOCH, Environment, visible
+from belljar.build.environment import Environment, visible
+from belljar.build.output import EPOCH
 from belljar.placeholder import PLACEHOLDER
 from belljar.recipe import Recipe
 from belljar.sandbox import Bind, Devices, Directory, File, Operation, Proc, Sandbox, Symlink, Tmpfs

@@ -12,6 +12,7 @@ from belljar.elf import read
 
 PLACES = ("/usr/lib", "/usr/bin", "/usr/sbin")
 WANTED = 150
+DEEPEST = 4
 SIZE_LIMIT = 1_500_000
 SYMBOLS_LIMIT = 300
 
@@ -20,7 +21,7 @@ def elf_files():
     found = []
     for place in PLACES:
         for directory, subdirectories, names in os.walk(place):
-            subdirectories.sort()
+            subdirectories[:] = sorted(subdirectories) if directory.count("/") < DEEPEST else []
             for name in sorted(names):
                 path = Path(directory, name)
                 if (".so" in name or "/bin" in directory or "/sbin" in directory) and is_small_elf(path):

@@ -15,6 +15,8 @@ locks that other threads of the caller hold, which only fork(3) knows to avoid).
 """
 
 import contextlib
+import io
+import itertools
 import os
 import select
 import signal
@@ -29,6 +31,7 @@ from belljar.sandbox.operations import Sandbox
 
 _WATCH_SECONDS = 0.2
 _SIGNALS = signal.valid_signals()
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,23 +68,24 @@ def run(
     )
     _check(job)
     _flush()
+    keepers: list[int] = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with Step("start"):
-        read_end, write_end = os.pipe()
-    keeper = 0
-    # Blocked until someone is there to clean up; blocked for good in the keeper and in init.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        reader, writer = map(_file, os.pipe(), "rw")
     try:
+        # Blocked until someone is there to clean up; blocked for good in the keeper and in init.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        caller = os.getpid()
         with Step("start"):
-            keeper = _fork(job, write_end)
-        os.close(write_end)
-        write_end = -1
+            # In one call: where another thread takes the signal, an exception can come in any line here.
+            keepers.extend(itertools.starmap(os.fork, ((),)))
+        if keepers == [0]:
+            inside.keep(job, caller, writer.fileno())
+        writer.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        report, timed_out = _listen(read_end, timeout, watch)
+        report, timed_out = _listen(reader, timeout, watch)
     finally:
-        for fd in {read_end, write_end} - {-1}:
-            os.close(fd)
-        _end(keeper)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _surely(lambda: _end(keepers, (reader, writer), mask))
     seconds = time.monotonic() - started
     if timed_out:
         return Outcome(status=-signal.SIGKILL, seconds=seconds, timed_out=True)
@@ -108,15 +112,11 @@ def _flush() -> None:
             stream.flush()
 
 
-def _fork(job: inside.Job, pipe: int) -> int:
-    caller = os.getpid()
-    keeper = os.fork()
-    if keeper == 0:
-        inside.keep(job, caller, pipe)
-    return keeper
+def _file(fd: int, mode: str) -> io.FileIO:
+    return io.FileIO(fd, mode)  # closing it twice does no harm
 
 
-def _listen(pipe: int, timeout: float | None, watch: Callable[[], None] | None) -> tuple[bytes, bool]:
+def _listen(pipe: io.FileIO, timeout: float | None, watch: Callable[[], None] | None) -> tuple[bytes, bool]:
     """Read init's report to the end of the pipe; True when `timeout` seconds pass first."""
     deadline = None if timeout is None else time.monotonic() + timeout
     poll = select.poll()
@@ -127,7 +127,7 @@ def _listen(pipe: int, timeout: float | None, watch: Callable[[], None] | None) 
         if watch is not None:
             left = _WATCH_SECONDS if left is None else min(left, _WATCH_SECONDS)
         if poll.poll(None if left is None else left * 1000):
-            chunk = os.read(pipe, 65536)
+            chunk = pipe.read(65536)
             if not chunk:
                 return report, False
             report += chunk
@@ -137,14 +137,30 @@ def _listen(pipe: int, timeout: float | None, watch: Callable[[], None] | None) 
             watch()
 
 
-def _end(keeper: int) -> None:
-    """Kill what still lives in the sandbox and wait until it is gone; not to be interrupted."""
-    if keeper:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        # Where the caller ignores SIGCHLD the kernel has reaped the keeper.
+def _end(keepers: list[int], pipe: tuple[io.FileIO, ...], mask: set[signal.Signals | int]) -> None:
+    """Kill what still lives in the sandbox and wait until it is gone; to be done again when interrupted."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    for keeper in keepers:
+        # Gone: a second time, or where the caller ignores SIGCHLD and the kernel has reaped it.
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(keeper, signal.SIGTERM)
             os.waitpid(keeper, 0)
+    for end in pipe:
+        end.close()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _surely(action: Callable[[], None]) -> None:
+    """Do it to its end, and only then raise what came in between (Ctrl-C, impatiently)."""
+    late: BaseException | None = None
+    for _ in range(_ATTEMPTS):
+        try:
+            action()
+            break
+        except BaseException as error:  # noqa: BLE001 - a signal handler may raise anything
+            late = error
+    if late is not None:
+        raise late
 
 
 def _status(report: bytes) -> int:

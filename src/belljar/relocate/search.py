@@ -3,11 +3,11 @@
 A compiler may split a literal into immediates, so whole strings are not enough; to search for each of
 the placeholder's 8-byte windows would be slow. But each of those holds the rare pair `qz`: one regular
 expression visits these anchors, and only there is anything compared. The same expression lets NULs
-stand inside the pair, which finds the anchors of UTF-16 and UTF-32 at a cost of 3 %.
+stand inside the pair, which finds the anchors of UTF-16 and UTF-32 at no cost to speak of.
 
 Rejected (figures in docs/relocation.md): `bytes.find` of the pair, half as fast; mmap, which is slower
 for small files and ends the process with SIGBUS when a file shrinks; more than one process or thread,
-since one is several times faster than the copying of the same files.
+since one takes a fraction of the time that copying the same files takes.
 """
 
 import os

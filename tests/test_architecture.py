@@ -16,7 +16,7 @@ ROWS = [
     {"build"},
     {"verify"},
     {"report"},
-    {"cli", "__init__"},
+    {"cli", "api", "__init__"},
     {"__main__"},
 ]
 # One door each: these may be imported in the named rooms only.

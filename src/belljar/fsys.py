@@ -9,7 +9,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -88,7 +87,7 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
     content = data.encode() if isinstance(data, str) else data
     with _explain(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+        temporary = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
         try:
             with temporary.open("xb") as file:
                 file.write(content)
@@ -161,7 +160,7 @@ def staging(parent: Path, *, keep: Callable[[], bool] = lambda: False) -> Iterat
     with _explain(parent):
         parent.mkdir(parents=True, exist_ok=True)
         _sweep(parent)
-        path = parent / secrets.token_hex(6)
+        path = parent / os.urandom(6).hex()
         lock = parent / f"{path.name}.lock"
     with locked(lock):
         path.mkdir(mode=0o700)

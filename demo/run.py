@@ -17,6 +17,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent
 BELLJAR = Path(sys.executable).parent / "belljar"
 LIMIT = 80
+Done = subprocess.CompletedProcess[str]
 
 
 @dataclass
@@ -37,12 +38,14 @@ class Demo:
     work: Path
     claims: list[Claim] = field(default_factory=list)
 
-    def belljar(self, *words: str, home: Path | None = None, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+    def belljar(self, *words: str, home: Path | None = None, quiet: bool = False) -> Done:
         """Run a command of belljar and show it; progress goes to the terminal."""
         env = os.environ | {"BELLJAR_HOME": str(home or self.home)}
         if not quiet:
             say(f"\n$ belljar {' '.join(self.short(word) for word in words)}")
-        done = subprocess.run([BELLJAR, *words], env=env, stdout=subprocess.PIPE, text=True, check=False, cwd=self.work)
+        done = subprocess.run(
+            [BELLJAR, *words], env=env, stdout=subprocess.PIPE, text=True, check=False, cwd=self.work
+        )
         if not quiet:
             say(done.stdout.rstrip())
         return done
@@ -52,7 +55,7 @@ class Demo:
         done = self.belljar(*words, "--format", "json", home=home, quiet=True)
         return json.loads(done.stdout) if done.stdout else {}
 
-    def run(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, **env: str) -> Done:
         """Run any program and show it."""
         shown = [f"{name}={value}" for name, value in env.items()] + [self.short(word) for word in words]
         say(f"\n$ {' '.join(shown)}")
@@ -82,13 +85,15 @@ def step(number: int, title: str) -> None:
 
 def lock_and_fetch(demo: Demo) -> None:
     """Step 1."""
-    shutil.copytree(TOP / "examples" / "hello", demo.work / "hello", ignore=shutil.ignore_patterns("belljar.lock", "result"))
+    unlocked = shutil.ignore_patterns("belljar.lock", "result")
+    shutil.copytree(TOP / "examples" / "hello", demo.work / "hello", ignore=unlocked)
     need(demo.belljar("lock", "hello"))
     need(demo.belljar("fetch", "hello"))
     lock = json.loads((demo.work / "hello/belljar.lock").read_text())
     pinned = len(lock["environment"]) + sum(len(files) for files in lock["sources"].values())
     offline = demo.belljar("fetch", "--offline", "hello", quiet=True)
-    demo.claim("every source and tool is pinned", f"sha256 of {pinned} files, offline", "all match", offline.returncode == 0)
+    holds = offline.returncode == 0
+    demo.claim("every source and tool is pinned", f"sha256 of {pinned} files, offline", "all match", holds)
 
 
 def build(demo: Demo) -> dict:
@@ -104,7 +109,8 @@ def build(demo: Demo) -> dict:
     same = first["artifact"]["content"] == second["artifact"]["content"] and not second["cached"]
     say(f"  {first['artifact']['content']}  {first['path'][:40]}...")
     say(f"  {second['artifact']['content']}  {second['path'][:40]}...")
-    demo.claim("the place of the build leaves no trace", "content hash of builds in two homes", "equal" if same else "differ", same)
+    result = "equal" if same else "differ"
+    demo.claim("where it is built leaves no trace", "content hash of builds in two homes", result, same)
     return first
 
 
@@ -115,7 +121,10 @@ def ties(demo: Demo) -> None:
     report = demo.json("audit", "result")
     own = os.confstr("CS_GNU_LIBC_VERSION") or "not glibc"
     floor = (report.get("floor") or {}).get("glibc")
-    demo.claim("runs on glibc 2.17 and newer", f"symbol versions (this machine: {own})", f"needs {floor}", audited.returncode == 0)
+    holds = audited.returncode == 0
+    demo.claim(
+        "needs no glibc newer than 2.17", f"belljar audit (this machine: {own})", f"needs {floor}", holds
+    )
 
 
 def store(demo: Demo) -> None:
@@ -137,24 +146,29 @@ def move(demo: Demo) -> tuple[Path, Path]:
         done = demo.run(str(place / "bin/hello"), LC_ALL="C.UTF-8", LANGUAGE="de")
         greetings.append(done.stdout.strip())
     right = greetings == ["Hallo, Welt!"] * 2
-    demo.claim("runs from any directory", f"German catalogue found from 2 places, one {len(str(deep))} bytes deep", greetings[0], right)
+    check = f"German catalogue found from 2 places, one {len(str(deep))} bytes long"
+    demo.claim("runs from any directory", check, greetings[0], right)
     too_long = demo.work / ("x" * 90)
     refused = demo.belljar("install", "result", "--to", str(too_long))
-    demo.claim("refuses before it writes", "install to a path that is too long", "refused", refused.returncode == 3 and not too_long.exists())
+    holds = refused.returncode == 3 and not too_long.exists()
+    demo.claim("refuses before it writes", "install to a path that is too long", "refused", holds)
     return here, deep
 
 
 def real_systems(demo: Demo, installed: Path) -> None:
     """Step 6."""
-    on = ["--on", "glibc-2.17", "--on", "debian:bullseye"]
+    on = ["--on", "glibc-2.17", "debian:bullseye"]
     good = demo.belljar("verify", str(installed), *on, "--", "bin/hello")
-    demo.claim("runs on a real glibc 2.17 and on Debian 11", "belljar verify", "passed on both", good.returncode == 0)
-    say("\nand the same source, built by this suite's plain `cc`:")
+    holds = good.returncode == 0
+    demo.claim("runs on a real glibc 2.17 and on Debian 11", "belljar verify", "passed on both", holds)
+    say("\nnegative control: the same source, built by Debian's plain gcc:")
     shutil.copytree(TOP / "examples" / "hello-cc", demo.work / "hello-cc")
     need(demo.belljar("build", "hello-cc", "--out-link", "result-cc"))
     bad = demo.belljar("verify", "result-cc", *on, "--", "bin/hello")
-    words = "GLIBC_2.3" in bad.stdout and "not found" in bad.stdout
-    demo.claim("negative control: plain cc does not run there", "the same, the loader's own words", "version not found", bad.returncode == 1 and words)
+    holds = bad.returncode == 1 and "GLIBC_2.3" in bad.stdout and "not found" in bad.stdout
+    demo.claim(
+        "plain gcc's build does not run there", "the same; the loader's own words", "version not found", holds
+    )
 
 
 def table(demo: Demo) -> int:
@@ -169,7 +183,7 @@ def table(demo: Demo) -> int:
     return 0 if all(item.holds for item in demo.claims) else 1
 
 
-def need(done: subprocess.CompletedProcess[str]) -> None:
+def need(done: Done) -> None:
     """Stop the demo where going on makes no sense."""
     if done.returncode != 0:
         sys.exit(f"demo: stopped: belljar exited with {done.returncode}")

@@ -4,7 +4,8 @@
     from belljar import api
 
     artifact = api.build(Path("examples/hello"))
-    matrix = api.verify(artifact.path, ["bin/hello"], [api.roots.obtain("glibc-2.17", api.Home.from_environment())])
+    old = api.roots.obtain("glibc-2.17", api.Home.from_environment())
+    matrix = api.verify(artifact.path, ["bin/hello"], [old])
     assert matrix.passed
 
 Functions return frozen values and raise kinds of `BelljarError`; a negative verdict is a value, except

@@ -56,7 +56,8 @@ def plan(source: Store, name: StoreName, directory: Path) -> Installation:
     record = source.record(name)
     if not record.relocatable:
         raise InputError(f"{name}: cannot be moved: {record.reason}")
-    foreign = [other for other in record.closure if other != str(name)]
+    # By hash: in a string without an end mark, what follows a name looks like a part of it.
+    foreign = [other for other in record.closure if not other.startswith(name.hash)]
     if foreign:
         raise InputError(
             f"{name}: refers to other entries, which would have to be installed first: {foreign}"

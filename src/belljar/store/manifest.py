@@ -20,8 +20,8 @@ from pathlib import Path
 
 from belljar import fsys
 from belljar.errors import InputError
-from belljar.placeholder import PLACEHOLDER, overwrite
-from belljar.references import Table, read_canonical
+from belljar.placeholder import PLACEHOLDER
+from belljar.references import Table, read_canonical, rewritten
 from belljar.types import Digest
 
 
@@ -95,7 +95,7 @@ def _lines(tree: Path, table: Table, location: bytes) -> Iterator[Line]:
         if entry.is_dir:
             yield Line(path=entry.path, kind="d")
         elif entry.is_link:
-            yield _link(entry.path, os.readlink(os.fsencode(path)), table)
+            yield _link(entry.path, os.readlink(os.fsencode(path)), table, location)
         elif entry.is_file:
             content = hashlib.sha256()
             for chunk in read_canonical(path, table.files.get(entry.path, ()), location):
@@ -106,7 +106,7 @@ def _lines(tree: Path, table: Table, location: bytes) -> Iterator[Line]:
             raise InputError(f"{path}: neither file, directory nor symbolic link")
 
 
-def _link(path: str, target: bytes, table: Table) -> Line:
-    canonical = bytearray(target)
-    overwrite(canonical, (ref.piece for ref in table.links.get(path, ())), PLACEHOLDER.encode())
+def _link(path: str, target: bytes, table: Table, location: bytes) -> Line:
+    pieces = (reference.piece for reference in table.links.get(path, ()))
+    canonical = rewritten(target, pieces, old=location, new=PLACEHOLDER.encode(), subject=path)
     return Line(path=path, kind="l", digest=hashlib.sha256(canonical).hexdigest(), size=len(canonical))

@@ -9,7 +9,9 @@ that the next build sweeps away.
 
 import os
 import secrets
+import shlex
 import shutil
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -19,7 +21,7 @@ from typing import Any
 from belljar import fsys
 from belljar.build import output
 from belljar.build.environment import Environment, materialise
-from belljar.build.guarantees import Evidence, examine
+from belljar.build.guarantees import Evidence, GuaranteeError, examine
 from belljar.build.inputs import inputs_of, name_of
 from belljar.build.output import EPOCH
 from belljar.build.sandboxed import BUILD, SCRIPT, SHELL, sandbox_of, variables
@@ -102,8 +104,10 @@ def build(
         try:
             _run_script(stage.path, recipe, name, lock.arch, environment, home, options, progress)
             evidence = examine(stage.path / "out", recipe, name, progress)
-        except BaseException:
-            stage.keep = options.keep_failed
+        except (BuildError, GuaranteeError, InputError) as error:
+            if options.keep_failed:
+                stage.keep = True
+                error.hint = _how_to_enter(stage.path)
             raise
         _store(store, stage.path, name, recipe, inputs, evidence, location, progress)
     return _stored(store, name, cached=False)
@@ -189,7 +193,7 @@ def _run_script(
     progress(Event(stage="build", subject=str(log)))
     status = _execute(box, log, progress)
     if status != 0:
-        raise _failure(recipe, status, log, stage, options)
+        raise _failure(recipe, status, log)
     progress(Event(stage="build", done=1, total=1))
 
 
@@ -235,14 +239,19 @@ def _tail(log: Path, count: int) -> tuple[str, ...]:
     return tuple(line for line in text.splitlines() if line.strip())[-count:]
 
 
-def _failure(recipe: Recipe, status: int, log: Path, stage: Path, options: Options) -> BuildError:
+def _failure(recipe: Recipe, status: int, log: Path) -> BuildError:
     how = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
-    hint = "`--keep-failed` keeps its directory and prints how to enter it"
-    if options.keep_failed:
-        hint = f"enter it with: python -m belljar.sandbox {stage}/sandbox.json -- {SHELL}"
     return BuildError(
-        f"{recipe.package.name}: the build script failed: {how}", log=str(log), tail=_tail(log, 15), hint=hint
+        f"{recipe.package.name}: the build script failed: {how}",
+        log=str(log),
+        tail=_tail(log, 15),
+        hint="`--keep-failed` keeps its directory and prints how to enter it",
     )
+
+
+def _how_to_enter(stage: Path) -> str:
+    words = [sys.executable, "-m", "belljar.sandbox", f"{stage}/sandbox.json", "--", SHELL]
+    return f"kept in {stage}; enter it with: {shlex.join(words)}"
 
 
 def _start(recipe: Recipe, place: Path) -> str:

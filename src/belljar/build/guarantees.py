@@ -1,19 +1,21 @@
 """What an output must meet to become an artifact: the recipe's [portability], checked on the bytes."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from belljar.audit import GlibcVersion, Policy, Report, audit
 from belljar.build import output
 from belljar.build.sandboxed import BUILD
 from belljar.errors import InputError, NegativeVerdict
 from belljar.recipe import Recipe
 from belljar.references import Table
-from belljar.relocate import scan
 from belljar.store import StoreName
 from belljar.types import Event, Progress
+
+# Loaded when something was built: a build that has nothing to do must start fast.
+if TYPE_CHECKING:
+    from belljar.audit import Policy, Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,7 @@ class Evidence:
 class GuaranteeError(NegativeVerdict):
     """The output was built but does not meet what the recipe guarantees; `report` is the audit."""
 
-    def __init__(self, message: str, *, report: Report, unsupported: tuple[str, ...]) -> None:
+    def __init__(self, message: str, *, report: "Report", unsupported: tuple[str, ...]) -> None:
         super().__init__(message, hint="nothing was stored; `--keep-failed` keeps the output to look at")
         self.report = report
         self.unsupported = unsupported
@@ -45,11 +47,14 @@ def examine(tree: Path, recipe: Recipe, name: StoreName, progress: Progress) -> 
             f"{name.package}: the build script left nothing in $PREFIX",
             hint='give the prefix to the build, as in ./configure --prefix="$PREFIX"',
         )
+    from belljar.audit import audit
+    from belljar.relocate import scan
+
     progress(Event(stage="scan", subject=str(name)))
     found = scan(tree)
     unsupported = tuple(f"{item.path}: offset {item.offset}: {item.what}" for item in found.unsupported)
     progress(Event(stage="audit", subject=str(name)))
-    report = audit((tree,), policy=policy_of(recipe))
+    report = _named(audit((tree,), policy=policy_of(recipe)), tree, name)
     if not report.passed or (recipe.portability.relocatable and unsupported):
         raise GuaranteeError(
             f"{name.package}: the output does not meet what the recipe guarantees",
@@ -59,8 +64,24 @@ def examine(tree: Path, recipe: Recipe, name: StoreName, progress: Progress) -> 
     return Evidence(table=found.table, unsupported=unsupported, names=found.names, audit=report.to_json())
 
 
-def policy_of(recipe: Recipe) -> Policy:
+def _named(report: "Report", tree: Path, name: StoreName) -> "Report":
+    """Return a report that speaks of the entry, not of the directory that it was staged in."""
+
+    def named(path: str) -> str:
+        return f"{name}{path.removeprefix(os.fspath(tree))}"
+
+    return replace(
+        report,
+        paths=(str(name),),
+        files=tuple(replace(item, path=named(item.path)) for item in report.files),
+        findings=tuple(replace(item, path=named(item.path)) for item in report.findings),
+    )
+
+
+def policy_of(recipe: Recipe) -> "Policy":
     """Return the audit policy that a recipe's guarantees amount to."""
+    from belljar.audit import GlibcVersion, Policy
+
     declared = recipe.portability
     glibc = GlibcVersion.parse(declared.glibc) if declared.glibc else None
     return Policy(glibc=glibc, isa=declared.isa, build_paths=(BUILD,))

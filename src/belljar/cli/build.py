@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from belljar.build import Options, build
+from belljar.build import GuaranteeError, Options, build
 from belljar.cli.talk import directory_argument, format_option, progress, show
 from belljar.errors import InputError
 
@@ -56,8 +56,14 @@ def command(
         return
     if not no_link:
         _check_link(out_link)
-    with progress() as shown:
-        artifact = build(directory, options=options, progress=shown)
+    try:
+        with progress() as shown:
+            artifact = build(directory, options=options, progress=shown)
+    except GuaranteeError as error:
+        from belljar.report.build_text import refusal_to_json, render_refusal
+
+        show(form, render_refusal(error), refusal_to_json(error))
+        raise
     if not no_link:
         _make_link(out_link, artifact.path)
     from belljar.report.build_text import render, to_json

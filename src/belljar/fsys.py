@@ -9,7 +9,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -101,22 +100,28 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a tree, read-only directories included; a path that is not there is no error."""
+    """Remove a tree, read-only directories included, however deep; a path that is not there is no error.
 
-    def make_writable(function: Callable[..., object], name: str, _error: object) -> None:
-        parent = os.path.dirname(name)
-        os.chmod(parent, 0o700)
-        if os.path.isdir(name) and not os.path.islink(name):
-            os.chmod(name, 0o700)
-        if function in (os.rmdir, os.unlink):
-            function(name)
-        else:
-            shutil.rmtree(name, onerror=make_writable)
-
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path, onerror=make_writable)
+    What lies deeper is moved up before it is emptied: no path grows, nothing recurses.
+    """
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    path.chmod(0o700)
+    pending = [path]
+    while pending:
+        place = pending.pop()
+        for item in list(os.scandir(place)):
+            if not item.is_dir(follow_symlinks=False):
+                os.unlink(item.path)
+                continue
+            os.chmod(item.path, 0o700)
+            up = Path(item.path) if place == path else path / os.urandom(16).hex()
+            os.rename(item.path, up)
+            pending.append(up)
+        if place != path:
+            place.rmdir()
+    path.rmdir()
 
 
 def make_read_only(root: Path) -> None:
@@ -137,18 +142,30 @@ def locked(
 
     The lock goes with the process, however it ends.
     """
-    with _explain(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+b")
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    with file:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if on_wait is not None:
-                on_wait()
-            fcntl.flock(file, kind)
+    with _locked_file(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, on_wait) as file:
         yield file
+
+
+def _locked_file(path: Path, kind: int, on_wait: Callable[[], None] | None) -> BinaryIO:
+    """Return the locked file, opened anew where its last owner removed it before it was ours."""
+    while True:
+        with _explain(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a+b")
+        try:
+            try:
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if on_wait is not None:
+                    on_wait()
+                fcntl.flock(file, kind)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                    return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 It is done to all that a build sees (sources, environment) and to all that it leaves.
 """
 
+import errno
 import os
 from pathlib import Path
 
@@ -16,8 +17,18 @@ EPOCH = 315_619_200
 def normalise(tree: Path) -> int:
     """Give every file one time and no mode bits but the owner's execute bit; return how many files there are.
 
-    Raises InputError for devices, sockets and pipes, which an artifact cannot hold.
+    Raises InputError for devices, sockets and pipes, which an artifact cannot hold, and for paths that
+    are longer than the kernel takes.
     """
+    try:
+        return _normalise(tree)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise InputError(f"{tree.name}: holds paths of more than 4096 bytes") from error
+
+
+def _normalise(tree: Path) -> int:
     files = 0
     strange = []
     tree.chmod(0o755)
@@ -34,7 +45,7 @@ def normalise(tree: Path) -> int:
     os.utime(tree, (EPOCH, EPOCH))
     if strange:
         raise InputError(
-            f"{strange[0]}: the build left {len(strange)} device, socket or pipe in its output",
+            f"{strange[0]}: a device, socket or pipe ({len(strange)} in all)",
             hint="an artifact holds files, directories and symbolic links; remove it in the build script",
         )
     return files

@@ -10,9 +10,13 @@ def main() -> None:
 
         print(f"belljar {__version__}")
         return
-    from belljar.cli.entry import main as run
+    try:
+        from belljar.cli.entry import main as run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # while it was loaded, or on its last steps
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -35,14 +35,16 @@ def run(
     cwd: Path | None = None,
     timeout: float | None = None,
 ) -> Completed:
-    """Run a program to its end and capture what it writes; its whole process group dies with us.
+    """Run a program to its end and capture what it writes; it dies with us, also when we are killed.
 
     Raises HostError when the program is not installed or does not end within `timeout` seconds.
     """
     words = [os.fspath(word) for word in argv]
+    # Of util-linux; without it, what is killed with SIGKILL leaves its child to end by itself.
+    leash = ["setpriv", "--pdeathsig", "KILL", "--"] if find("setpriv") and find(words[0]) else []
     try:
         child = subprocess.Popen(
-            words,
+            leash + words,
             env=None if env is None else dict(env),
             cwd=cwd,
             stdin=subprocess.DEVNULL,

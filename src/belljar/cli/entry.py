@@ -95,7 +95,7 @@ def _run() -> int:
     except BelljarError as error:
         return _explain(error)
     except (KeyboardInterrupt, click.Abort):
-        _say("\ninterrupted: nothing was stored")
+        _say("interrupted")
         return 130
     except BrokenPipeError:
         return 141

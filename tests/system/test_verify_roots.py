@@ -124,8 +124,10 @@ def test_roots_are_listed_by_name(small, home):
         ("../x=.", UsageError, "cannot name"),
         ("=.", UsageError, "cannot name"),
         (".x=.", UsageError, "cannot name"),
-        ("x=", InputError, "nothing: no such directory or archive"),
-        ("x=/no/such", InputError, "x: /no/such: no such directory or archive"),
+        ("x=", InputError, "x: nothing: No such file"),
+        ("x=/no/such", InputError, "x: /no/such: No such file"),
+        ("x=pipe", InputError, "neither a directory nor an archive"),
+        ("x=fake", InputError, r"no /lib64/libc\.so\.6"),
         ("x=empty", InputError, "x: .*/empty holds no loader"),
         ("x=text", InputError, "text"),
         ("x=cut", InputError, "cut"),
@@ -137,6 +139,10 @@ def test_what_is_no_root_is_refused_and_leaves_nothing(
 ):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
+    os.mkfifo("pipe")
+    Path("fake", LOADER.lstrip("/")).parent.mkdir(parents=True)
+    Path("fake", LOADER.lstrip("/")).touch()
+    os.mkfifo(Path("fake", LOADER.lstrip("/")).with_name("libc.so.6"))
     Path("text").write_text("no archive")
     Path("cut").write_bytes(archive.read_bytes()[:100_000])
     tarfile.open("hollow", "w").close()

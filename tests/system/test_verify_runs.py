@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from belljar import fsys
 from belljar.errors import InputError, UsageError
 from belljar.home import Home
 from belljar.references import Table
@@ -41,7 +42,7 @@ def place() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="belljar-verify-"))
     path.chmod(0o755)
     yield path
-    shutil.rmtree(path)
+    fsys.remove_tree(path)
 
 
 @pytest.fixture(scope="module")

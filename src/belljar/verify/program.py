@@ -29,7 +29,7 @@ def locate(word: str, tree: Path, view: View, env: Mapping[str, str]) -> str:
     """
     if word.startswith("/"):
         return word
-    if "/" in word or (tree / word).is_file():
+    if "/" in word or os.path.isfile(tree / word):
         return os.path.normpath(tree / word)
     found = (f"{place}/{word}" for place in env["PATH"].split(":") if place.startswith("/"))
     return next((path for path in found if view.lookup(path) is not None), word)
@@ -42,9 +42,9 @@ def obstacle(path: str, view: View, root: Root) -> str | None:
     subject = path
     for _ in range(_SCRIPTS):
         file = view.lookup(path)
-        if file is None or not file.exists():
+        if file is None or not os.path.exists(file):
             return f"{subject}: not found"
-        if not file.is_file() or not os.access(file, os.X_OK):
+        if not os.path.isfile(file) or not os.access(file, os.X_OK):
             return f"{subject}: not an executable file"
         if (interpreter := _named_by_script(file)) is None:
             return _obstacle_of_elf(subject, file, view, root)

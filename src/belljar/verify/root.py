@@ -89,7 +89,7 @@ def describe(name: str, path: Path, origin: str) -> Root:
     view = View(root=path)
     for loader, arch in LOADERS.items():
         found = view.lookup(loader)
-        if found is not None and found.is_file():
+        if found is not None and os.path.isfile(found):
             glibc = None if "musl" in loader else _glibc(view, loader, name)
             return Root(name=name, path=path, origin=origin, arch=arch, glibc=glibc, loader=loader)
     raise InputError(
@@ -102,7 +102,7 @@ def _glibc(view: View, loader: str, name: str) -> str:
     """Return the version of the libc in the loader's own directory: one build makes both."""
     inside = f"{os.path.dirname(view.follow(loader))}/libc.so.6"
     libc = view.lookup(inside)
-    if libc is None:
+    if libc is None or not os.path.isfile(libc):
         raise InputError(f"{name}: has a loader, but no {inside}")
     try:
         with libc.open("rb") as file:

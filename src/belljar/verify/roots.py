@@ -13,6 +13,7 @@ or a report keeps its meaning.
 import json
 import os
 import re
+import stat
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from pathlib import Path
 from belljar import fsys
 from belljar.errors import InputError, UsageError
 from belljar.home import Home
-from belljar.types import Event, Progress, quiet
+from belljar.types import Digest, Event, Progress, quiet
 from belljar.verify import builtin
 from belljar.verify.root import TREE, Root, describe
 
@@ -35,20 +36,12 @@ def add(spec: str, home: Home, progress: Progress = quiet) -> Root:
 
     What is there already is returned as it is. A directory is referred to, all else is unpacked.
     Raises UsageError for a spec of another form, InputError for a directory or archive that is missing
-    or no root, RemoteError without a network.
+    or no root, RemoteError without a network, HostError when the disk is full or a client is missing.
     """
-    name, equals, source = spec.partition("=")
-    if not equals:
-        return _add_builtin(name, home, progress)
-    if not _NAME.fullmatch(name) or builtin.is_builtin(name):
-        raise UsageError(
-            f"{name!r}: cannot name a root of yours",
-            hint="a name has letters, digits and . _ + -, and is not one that belljar knows itself",
-        )
-    path = Path(os.path.abspath(source))
-    if not source or not path.exists():
-        raise InputError(f"{name}: {source or 'nothing'}: no such directory or archive")
-    return _add_directory(name, path, home) if path.is_dir() else _add_archive(name, path, home, progress)
+    try:
+        return _add(spec, home, progress)
+    except OSError as error:
+        raise fsys.explained(error, home.roots) from error
 
 
 def obtain(name: str, home: Home, progress: Progress = quiet) -> Root:
@@ -69,7 +62,7 @@ def find(name: str, home: Home) -> Root:
             f"{name}: no such root (there are: {have})", hint=f"`belljar root add` adds one; {_HINT}"
         )
     root = _read(home.roots / name)
-    if not root.path.is_dir():
+    if not os.path.isdir(root.path):
         raise InputError(f"{name}: its directory {root.path} is gone", hint=f"`belljar root remove {name}`")
     return root
 
@@ -91,7 +84,39 @@ def remove(name: str, home: Home) -> None:
     _require(name, home)
     with _locked(name, home), fsys.staging(home.staging) as stage:
         _require(name, home)
-        (home.roots / name).rename(stage / "removed")
+        try:
+            (home.roots / name).rename(stage / "removed")
+        except OSError as error:
+            raise fsys.explained(error, home.roots) from error
+
+
+def _add(spec: str, home: Home, progress: Progress) -> Root:
+    name, equals, source = spec.partition("=")
+    if not equals:
+        return _add_builtin(name, home, progress)
+    if not _NAME.fullmatch(name) or builtin.is_builtin(name):
+        raise UsageError(
+            f"{name!r}: cannot name a root of yours",
+            hint="a name has letters, digits and . _ + -, and is not one that belljar knows itself",
+        )
+    source = os.path.expanduser(source)  # no shell does it after `=`
+    path = Path(os.path.abspath(source))
+    mode = _mode(name, source)
+    if stat.S_ISDIR(mode):
+        return _add_directory(name, path, home)
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{name}: {path}: neither a directory nor an archive")
+    return _add_archive(name, path, home, progress)
+
+
+def _mode(name: str, source: str) -> int:
+    """Return what kind of file there is. Raises InputError when there is none that this user may see."""
+    try:
+        return os.stat(source).st_mode
+    except OSError as error:
+        raise InputError(f"{name}: {source or 'nothing'}: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{name}: {source!r}: {error}") from error
 
 
 def _add_builtin(name: str, home: Home, progress: Progress) -> Root:
@@ -116,12 +141,19 @@ def _add_archive(name: str, path: Path, home: Home, progress: Progress) -> Root:
     from belljar.recipe.unpack import unpack
 
     progress(Event(stage="unpack", subject=path.name))
-    origin = f"archive {path.name} sha256:{fsys.sha256(path)}"
+    origin = f"archive {path.name} sha256:{_digest(name, path)}"
     with _locked(name, home, progress), fsys.staging(home.staging) as stage:
         if _is_same(origin, name, home):
             return find(name, home)
         unpack(path, stage / "archive", mtime=builtin.EPOCH)
         return _enter(describe(name, stage / "archive", origin), stage, home)
+
+
+def _digest(name: str, path: Path) -> Digest:
+    try:
+        return fsys.sha256(path)
+    except OSError as error:
+        raise InputError(f"{name}: {path}: {error.strerror}") from error
 
 
 def _enter(root: Root, stage: Path, home: Home) -> Root:
@@ -157,7 +189,7 @@ def _require(name: str, home: Home) -> None:
 
 def _is_there(name: str, home: Home) -> bool:
     valid = _NAME.fullmatch(name) or builtin.is_builtin(name)
-    return bool(valid) and (home.roots / name / "root.json").is_file()
+    return bool(valid) and os.path.isfile(home.roots / name / "root.json")
 
 
 def _read(place: Path) -> Root:

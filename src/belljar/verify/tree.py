@@ -7,6 +7,7 @@ What lies in an entry of a store is shown with the whole entry and its closure.
 """
 
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +38,13 @@ class Tree:
 
 def examine(path: Path) -> Tree:
     """Return what must be shown for a tree to work. Raises InputError when it is no directory, or `/`."""
-    if not path.is_dir():
-        what = "is a file; give the directory that it lies in" if path.exists() else "no such directory"
-        raise InputError(f"{path}: {what}")
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path}: {what}") from error
+    if not stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is no directory", hint="give the directory that the program lies in")
     real = Path(os.path.realpath(path))
     if real == Path("/"):
         raise InputError(f"{path}: the whole machine is not a tree to verify")
@@ -52,7 +57,7 @@ def _names(path: Path, real: Path) -> tuple[Path, ...]:
     found: list[Path] = []
     while len(found) < 40 and name != real and os.path.realpath(name) == os.fspath(real):
         found.append(name)
-        link = next(part for part in (*reversed(name.parents), name) if part.is_symlink())
+        link = next(part for part in (*reversed(name.parents), name) if os.path.islink(part))
         target = os.path.normpath(link.parent / os.readlink(link))
         name = target / name.relative_to(link)
     return tuple(found)
@@ -65,7 +70,7 @@ def _closure(real: Path) -> tuple[Path, ...]:
         return (real,)
     store, name = found
     paths = (Path(os.path.realpath(store.root / item)) for item in (str(name), *store.record(name).closure))
-    return tuple(dict.fromkeys(path for path in paths if path.is_dir()))
+    return tuple(dict.fromkeys(path for path in paths if os.path.isdir(path)))
 
 
 def _holds(binds: Iterable[str], place: str) -> bool:

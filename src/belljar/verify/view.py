@@ -99,7 +99,7 @@ class View:
         place = self._place(path)
         try:
             return None if place is None else os.readlink(place)
-        except OSError:
+        except (OSError, ValueError):
             return None
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from belljar import fsys
-from belljar.errors import InputError, UsageError
+from belljar.errors import BelljarError, InputError, UsageError
 from belljar.home import Home
 from belljar.references import Table
 from belljar.store import Record, Store, StoreName, describe
@@ -363,6 +363,22 @@ def test_an_ordinary_user_runs_on_roots_of_somebody_else(tree, home, old, debian
     assert system.path.stat().st_uid == 0, "it must be somebody else's"
     text = as_nobody(lambda: verify(tree, ["bin/hello"], [old, debian, system]).to_json())
     assert json.loads(text)["passed"], text
+
+
+def test_a_tree_that_may_not_be_read_is_an_error_in_words(place, tree, old):
+    hidden = place / "hidden"
+    shutil.copytree(tree, hidden / "tree")
+    hidden.chmod(0)
+    for path in (hidden, hidden / "tree"):
+        assert "Permission denied" in as_nobody(lambda path=path: attempt(path, old))
+    hidden.chmod(0o700)
+
+
+def attempt(tree: Path, root: Root) -> str:
+    try:
+        return verify(tree, ["bin/hello"], [root]).results[0].problem
+    except BelljarError as error:
+        return error.message
 
 
 def test_many_at_once_do_not_disturb_each_other(tree, debian):

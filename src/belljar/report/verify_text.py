@@ -17,7 +17,7 @@ def render(matrix: Matrix) -> list[str]:
     return [
         *_lines(table, widths),
         "",
-        f"{_printable(shlex.join(matrix.command))}: passed on {passed} of {len(matrix.results)} roots",
+        f"{_shown(shlex.join(matrix.command))}: passed on {passed} of {len(matrix.results)} roots",
     ]
 
 
@@ -36,12 +36,12 @@ def _says(result: Result, matrix: Matrix) -> str:
     streams = (result.stdout, result.stderr) if result.passed else (result.stderr, result.stdout)
     heard = next((stream for stream in streams if stream.first_line), None)
     line = result.problem or (heard.first_line if heard else "")
-    short = _printable(line.replace(f"{matrix.tree}/", ""))
+    shown = _shown(line.replace(f"{matrix.tree}/", ""))
     more = 0 if result.problem or heard is None else len(heard.text.splitlines()) - 1
-    cut = short if len(short) <= _WIDTH else f"{short[:_WIDTH]}..."
-    return cut + (f" (and {more} more line{'s' if more > 1 else ''})" if more else "")
+    return shown + (f" (and {more} more line{'s' if more > 1 else ''})" if more else "")
 
 
-def _printable(text: str) -> str:
-    """Return text without what a terminal would act upon."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+def _shown(text: str) -> str:
+    """Return the beginning of a text, without what a terminal would act upon."""
+    safe = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:_WIDTH])
+    return safe + ("..." if len(text) > _WIDTH else "")

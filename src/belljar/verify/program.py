@@ -32,7 +32,7 @@ def locate(word: str, tree: Path, view: View, env: Mapping[str, str]) -> str:
     if "/" in word or os.path.isfile(tree / word):
         return os.path.normpath(tree / word)
     found = (f"{place}/{word}" for place in env["PATH"].split(":") if place.startswith("/"))
-    return next((path for path in found if view.lookup(path) is not None), word)
+    return next((path for path in found if os.path.isfile(view.lookup(path) or "")), word)
 
 
 def obstacle(path: str, view: View, root: Root) -> str | None:

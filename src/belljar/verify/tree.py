@@ -45,6 +45,8 @@ def examine(path: Path) -> Tree:
         raise InputError(f"{path}: {what}") from error
     if not stat.S_ISDIR(mode):
         raise InputError(f"{path}: is no directory", hint="give the directory that the program lies in")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise InputError(f"{path}: Permission denied")
     real = Path(os.path.realpath(path))
     if real == Path("/"):
         raise InputError(f"{path}: the whole machine is not a tree to verify")

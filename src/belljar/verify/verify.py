@@ -8,6 +8,7 @@ Rejected: chroot (needs root, hides nothing), and pipes read by threads: the san
 fork beside threads is where Python warns of deadlocks.
 """
 
+import errno
 import fcntl
 import os
 import platform
@@ -47,9 +48,9 @@ def verify(
     PATH; `timeout` is in seconds, a root. Raises UsageError without a command or root, InputError for a
     tree that is none or cannot be shown in a root, HostError when this machine has no sandboxes.
     """
-    if not command or not roots:
+    if not command or not command[0] or not roots:
         raise UsageError(
-            "verify: no command" if not command else "verify: no root",
+            "verify: no command" if roots else "verify: no root",
             hint="belljar verify TREE --on ROOT... -- COMMAND",
         )
     shown = examine(tree)
@@ -98,7 +99,7 @@ class _Job:
                 outcome = self._run(box, (path, *command[1:]), stdout, stderr)
             except SandboxError as error:
                 if not error.step.startswith("start "):
-                    raise HostError(f"sandbox: {error}", hint=error.hint) from error
+                    raise _host_error(error) from error
                 return self._not_started(f"{path}: {error.reason}")
             return self._result(outcome, stdout.captured(), stderr.captured())
 
@@ -122,6 +123,13 @@ class _Job:
 
     def _not_started(self, problem: str) -> Result:
         return Result(root=self.root, status=None, problem=problem)
+
+
+def _host_error(error: SandboxError) -> HostError:
+    hint = error.hint
+    if hint is None and error.number in (errno.EACCES, errno.EPERM):
+        hint = "inside, even root has only the rights that it has as owner: is the tree somebody else's?"
+    return HostError(f"sandbox: {error}", hint=hint)
 
 
 class _Stream:

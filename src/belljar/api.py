@@ -14,9 +14,8 @@ step. The names in this module are the public interface: they change only with a
 """
 
 from belljar.audit import Policy, Report, audit
-from belljar.build import Artifact, Options, build
+from belljar.build import Artifact, GuaranteeError, Options, build
 from belljar.build.foresight import foresee
-from belljar.build.guarantees import GuaranteeError
 from belljar.errors import (
     BelljarError,
     BuildError,

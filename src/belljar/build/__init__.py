@@ -1,7 +1,7 @@
 """From a locked recipe to an artifact in the store."""
 
-from belljar.build.build import Artifact, Options, build
-from belljar.build.foresight import Foresight, foresee
-from belljar.build.guarantees import GuaranteeError
+from belljar.build.build import Artifact, build
+from belljar.build.order import Options
+from belljar.build.refusal import GuaranteeError
 
-__all__ = ["Artifact", "Foresight", "GuaranteeError", "Options", "build", "foresee"]
+__all__ = ["Artifact", "GuaranteeError", "Options", "build"]

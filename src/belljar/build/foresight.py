@@ -4,15 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from belljar.build.build import Options
+from belljar.build.build import order_of
 from belljar.build.environment import Environment, digest_of
-from belljar.build.inputs import inputs_of, name_of
+from belljar.build.order import Options
 from belljar.build.sandboxed import BUILD, sandbox_of, variables
 from belljar.errors import InputError
 from belljar.home import Home
-from belljar.recipe import downloads, load, require_fresh
+from belljar.recipe import downloads, load
 from belljar.recipe import lock as locks
-from belljar.store import Store, StoreName
+from belljar.store import StoreName
+from belljar.types import quiet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,16 +59,14 @@ def foresee(directory: Path, *, home: Home | None = None, options: Options | Non
     Raises what `build` raises for a recipe or a lock that is wrong, and InputError when there is no lock.
     """
     home, options = home or Home.from_environment(), options or Options()
-    recipe = load(directory)
     path = directory / locks.FILE
+    load(directory)  # what is wrong with the recipe comes before what is missing beside it
     if not path.exists():
         raise InputError(
             f"{path}: missing, so what would be built is not known yet", hint="run `belljar lock`"
         )
-    lock = locks.read(path)
-    require_fresh(recipe, lock)
-    inputs = inputs_of(recipe, lock, directory)
-    name, store = name_of(recipe, inputs), Store(directory=home.store)
+    order = order_of(directory, home, options, quiet)
+    recipe, lock, name = order.recipe, order.lock, order.name
     digest = digest_of(lock.environment, recipe.environment.links)
     environment = Environment(path=home.environments / digest, digest=digest)
     box = sandbox_of(
@@ -81,9 +80,9 @@ def foresee(directory: Path, *, home: Home | None = None, options: Options | Non
     )
     return Foresight(
         name=name,
-        path=store.path(name),
-        cached=name in store,
-        inputs=inputs,
+        path=order.store.path(name),
+        cached=name in order.store,
+        inputs=dict(order.inputs),
         downloads=tuple(item.file for item in lock.files if downloads.find(item, home) is None),
         sandbox=box.describe(),
     )

@@ -3,19 +3,18 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from belljar.audit import Policy, Report, audit
 from belljar.build import output
+from belljar.build.refusal import GuaranteeError
 from belljar.build.sandboxed import BUILD
-from belljar.errors import InputError, NegativeVerdict
+from belljar.errors import InputError
 from belljar.recipe import Recipe
 from belljar.references import Table
+from belljar.relocate import scan
 from belljar.store import StoreName
 from belljar.types import Event, Progress
-
-# Loaded when something was built: a build that has nothing to do must start fast.
-if TYPE_CHECKING:
-    from belljar.audit import Policy, Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,15 +27,6 @@ class Evidence:
     audit: Any
 
 
-class GuaranteeError(NegativeVerdict):
-    """The output was built but does not meet what the recipe guarantees; `report` is the audit."""
-
-    def __init__(self, message: str, *, report: "Report", unsupported: tuple[str, ...]) -> None:
-        super().__init__(message, hint="nothing was stored; `--keep-failed` keeps the output to look at")
-        self.report = report
-        self.unsupported = unsupported
-
-
 def examine(tree: Path, recipe: Recipe, name: StoreName, progress: Progress) -> Evidence:
     """Normalise and read an output whole and hold it against the recipe's guarantees.
 
@@ -47,14 +37,11 @@ def examine(tree: Path, recipe: Recipe, name: StoreName, progress: Progress) -> 
             f"{name.package}: the build script left nothing in $PREFIX",
             hint='give the prefix to the build, as in ./configure --prefix="$PREFIX"',
         )
-    from belljar.audit import audit
-    from belljar.relocate import scan
-
     progress(Event(stage="scan", subject=str(name)))
-    found = scan(tree)
+    found = scan(tree, progress=progress)
     unsupported = tuple(f"{item.path}: offset {item.offset}: {item.what}" for item in found.unsupported)
     progress(Event(stage="audit", subject=str(name)))
-    report = _named(audit((tree,), policy=policy_of(recipe)), tree, name)
+    report = _named(audit((tree,), policy=policy_of(recipe), progress=progress), tree, name)
     if not report.passed or (recipe.portability.relocatable and unsupported):
         raise GuaranteeError(
             f"{name.package}: the output does not meet what the recipe guarantees",
@@ -64,7 +51,7 @@ def examine(tree: Path, recipe: Recipe, name: StoreName, progress: Progress) -> 
     return Evidence(table=found.table, unsupported=unsupported, names=found.names, audit=report.to_json())
 
 
-def _named(report: "Report", tree: Path, name: StoreName) -> "Report":
+def _named(report: Report, tree: Path, name: StoreName) -> Report:
     """Return a report that speaks of the entry, not of the directory that it was staged in."""
 
     def named(path: str) -> str:
@@ -78,10 +65,7 @@ def _named(report: "Report", tree: Path, name: StoreName) -> "Report":
     )
 
 
-def policy_of(recipe: Recipe) -> "Policy":
+def policy_of(recipe: Recipe) -> Policy:
     """Return the audit policy that a recipe's guarantees amount to."""
-    from belljar.audit import GlibcVersion, Policy
-
     declared = recipe.portability
-    glibc = GlibcVersion.parse(declared.glibc) if declared.glibc else None
-    return Policy(glibc=glibc, isa=declared.isa, build_paths=(BUILD,))
+    return Policy.of(glibc=declared.glibc, isa=declared.isa, build_paths=(BUILD,))

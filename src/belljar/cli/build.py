@@ -60,9 +60,9 @@ def command(
         with progress() as shown:
             artifact = build(directory, options=options, progress=shown)
     except GuaranteeError as error:
-        from belljar.report.build_text import refusal_to_json, render_refusal
+        from belljar.report import refusal_text
 
-        show(form, render_refusal(error), refusal_to_json(error))
+        show(form, refusal_text.render(error), refusal_text.to_json(error))
         raise
     if not no_link:
         _make_link(out_link, artifact.path)
@@ -72,7 +72,7 @@ def command(
 
 
 def _foresee(directory: Path, options: Options, form: str) -> None:
-    from belljar.build import foresee
+    from belljar.build.foresight import foresee
 
     plan = foresee(directory, options=options)
     show(form, plan.describe(), plan.to_json())

@@ -91,7 +91,7 @@ def _with_recipe(
 
     if not (tree / recipes.FILE).is_file():
         return tree, on, words
-    from belljar.build import foresee
+    from belljar.build.foresight import foresee
 
     plan = foresee(tree)
     if not plan.cached:

@@ -1,0 +1,102 @@
+"""Making an artifact: the steps of a build that the store could not answer.
+
+All work happens in one staging directory on the store's filesystem, under the entry's lock, which
+the caller holds; the store gets a finished tree or nothing. A crash leaves a staging directory that
+the next build sweeps away.
+"""
+
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from belljar import fsys
+from belljar.build import output
+from belljar.build.environment import materialise
+from belljar.build.guarantees import Evidence, examine
+from belljar.build.order import Order
+from belljar.build.refusal import GuaranteeError
+from belljar.build.sandboxed import SHELL
+from belljar.build.script import run_script
+from belljar.errors import BuildError, InputError
+from belljar.placeholder import PLACEHOLDER
+from belljar.recipe import PathSource
+from belljar.recipe.fetch import fetch
+from belljar.recipe.sources import path as path_source
+from belljar.recipe.unpack import unpack
+from belljar.relocate import rewrite_tree
+from belljar.store import Record, describe
+from belljar.types import Digest, Event
+
+# What is unpacked; any other file is put where the script finds it as it is.
+_ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".txz", ".tar.zst", ".zip", ".whl", ".deb")
+
+
+def make(order: Order) -> None:
+    """Fetch, stage, run the script, examine what it left, and put it into the store."""
+    kept: list[Path] = []
+    with fsys.staging(order.home.staging, keep=lambda: bool(kept)) as stage:
+        progress = order.progress
+        files = fetch(order.lock, order.home, offline=order.options.offline, progress=progress)
+        links = order.recipe.environment.links
+        environment = materialise(order.lock.environment, links, files, home=order.home, progress=progress)
+        _stage_sources(order, stage / "build", files)
+        try:
+            run_script(order, stage, environment)
+            evidence = examine(stage / "out", order.recipe, order.name, progress)
+        except (BuildError, GuaranteeError, InputError) as error:
+            if order.options.keep_failed:
+                kept.append(stage)
+                error.hint = _how_to_enter(stage)
+            raise
+        _store(order, stage, evidence)
+
+
+def _stage_sources(order: Order, place: Path, files: Mapping[Digest, Path]) -> None:
+    """Put each source into a directory of its own, where the script finds it: /build/KEY."""
+    place.mkdir()
+    for key, source in order.recipe.sources.items():
+        order.progress(Event(stage="unpack", subject=key))
+        target = place / key
+        target.mkdir()
+        if isinstance(source, PathSource):
+            path_source.copy(order.directory / source.path, target, mtime=output.EPOCH)
+            continue
+        for item in order.lock.sources[key]:
+            if item.file.endswith(_ARCHIVES):
+                unpack(files[item.sha256], target, strip_top=True, mtime=output.EPOCH)
+            else:
+                shutil.copyfile(files[item.sha256], target / item.file)
+    output.normalise(place)
+
+
+def _how_to_enter(stage: Path) -> str:
+    words = [sys.executable, "-m", "belljar.sandbox", f"{stage}/sandbox.json", "--", SHELL]
+    return f"kept in {stage}; enter it with: {shlex.join(words)}"
+
+
+def _store(order: Order, stage: Path, evidence: Evidence) -> None:
+    """Point the output's references at the store and move it in."""
+    order.progress(Event(stage="store", subject=str(order.name)))
+    tree, table = stage / "out", evidence.table
+    placeholder = PLACEHOLDER.encode()
+    manifest = describe(tree, table, placeholder)
+    if not evidence.unsupported:
+        rewrite_tree(tree, table, old=placeholder, new=order.store.location)
+        output.settle(tree)
+    declared = asdict(order.recipe.portability).items()
+    record = Record(
+        name=order.name,
+        content=manifest.digest,
+        size=manifest.size,
+        files=sum(line.kind in "fx" for line in manifest.lines),
+        references=len(table),
+        closure=tuple(sorted(evidence.names)),
+        inputs=order.inputs,
+        portability={key: str(value) for key, value in declared if value is not None},
+        relocatable=not evidence.unsupported,
+        reason=evidence.unsupported[0] if evidence.unsupported else "",
+    )
+    order.store.add(tree, stage, record=record, table=table, manifest=manifest, audit=evidence.audit)

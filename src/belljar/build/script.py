@@ -1,0 +1,99 @@
+"""Running the build script in its sandbox; what it says goes to a log file."""
+
+import os
+from pathlib import Path
+
+from belljar import fsys
+from belljar.build import output
+from belljar.build.environment import Environment
+from belljar.build.order import Order
+from belljar.build.sandboxed import BUILD, SCRIPT, SHELL, sandbox_of, variables
+from belljar.errors import BuildError, HostError, InputError
+from belljar.recipe import Recipe
+from belljar.sandbox import Sandbox, SandboxError, run
+from belljar.types import Event, Progress
+
+
+def run_script(order: Order, stage: Path, environment: Environment) -> None:
+    """Run the script with the sources of `stage`/build; its prefix is `stage`/out.
+
+    Raises BuildError, with the last lines of the log, when it fails; HostError when this machine cannot
+    run a sandbox; InputError when the environment has no shell.
+    """
+    (stage / "out").mkdir()
+    output.normalise(stage / "out")
+    recipe, jobs = order.recipe, order.options.jobs or os.cpu_count() or 1
+    box = sandbox_of(
+        environment,
+        build=stage / "build",
+        output=stage / "out",
+        name=order.name,
+        env=variables(recipe, order.name, order.lock.arch, jobs),
+        script=recipe.build.script,
+        cwd=_start(recipe, stage / "build"),
+    )
+    fsys.write_atomic(stage / "sandbox.json", box.to_json())
+    log = order.home.logs / f"{order.name}.log"
+    order.progress(Event(stage="build", subject=str(log)))
+    status = _execute(box, log, order.progress)
+    if status != 0:
+        raise _failure(recipe, status, log)
+    order.progress(Event(stage="build", done=1, total=1))
+
+
+def _execute(box: Sandbox, log: Path, progress: Progress) -> int:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    temporary = log.with_name(f".{log.name}.{os.urandom(4).hex()}")
+    with temporary.open("wb") as file:
+        temporary.replace(log)
+        fd = file.fileno()
+        try:
+            outcome = run(
+                box,
+                [SHELL, "-eu", SCRIPT],
+                stdout=fd,
+                stderr=fd,
+                watch=lambda: progress(Event(stage="build", subject=_last_line(log))),
+            )
+        except SandboxError as error:
+            raise sandbox_failed(error) from error
+    return outcome.status
+
+
+def sandbox_failed(error: SandboxError) -> HostError | InputError:
+    """Return what a sandbox that could not be set up means to the user."""
+    if error.step.startswith("start "):
+        program = error.step.removeprefix("start ")
+        return InputError(
+            f"{program}: cannot be started in the sandbox: {error.reason}",
+            hint="is the package that holds it, or its interpreter, among environment.packages?",
+        )
+    return HostError(f"sandbox: {error}", hint=error.hint)
+
+
+def _last_line(log: Path) -> str:
+    lines = _tail(log, 1)
+    return lines[0] if lines else ""
+
+
+def _tail(log: Path, count: int) -> tuple[str, ...]:
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+        text = file.read().decode("utf-8", "replace")
+    return tuple(line for line in text.splitlines() if line.strip())[-count:]
+
+
+def _failure(recipe: Recipe, status: int, log: Path) -> BuildError:
+    how = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
+    return BuildError(
+        f"{recipe.package.name}: the build script failed: {how}",
+        log=str(log),
+        tail=_tail(log, 15),
+        hint="`--keep-failed` keeps its directory and prints how to enter it",
+    )
+
+
+def _start(recipe: Recipe, place: Path) -> str:
+    """Return the directory that the script starts in: the one source's, or the one that `in` names."""
+    key = recipe.build.directory or (next(iter(recipe.sources)) if len(recipe.sources) == 1 else "")
+    return f"{BUILD}/{key}" if key and (place / key).is_dir() else BUILD

@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from belljar import __version__
-from belljar.cli.talk import colour
+from belljar.cli.talk import colour, printable
 from belljar.errors import BelljarError, BuildError
 
 # Command: the line that --help shows. Each is a module of this room, imported when it is called.
@@ -117,14 +117,19 @@ def _usage(error: click.ClickException) -> int:
 
 
 def _explain(error: BelljarError) -> int:
-    _say(colour("error", fg="red", bold=True) + f": {error.message}")
+    _say(colour("error", fg="red", bold=True) + f": {_plain(error.message)}")
     if isinstance(error, BuildError):
         for line in error.tail:
-            _say(f"  | {line}")
+            _say(f"  | {_plain(line)}")
         _say(f"  whole log: {error.log}")
     if error.hint:
-        _say(colour("hint", bold=True) + f": {error.hint}")
+        _say(colour("hint", bold=True) + f": {_plain(error.hint)}")
     return error.exit_code
+
+
+def _plain(text: str) -> str:
+    """Return a message of several lines, safe to show on a terminal."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _our_bug() -> int:

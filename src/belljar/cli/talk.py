@@ -66,7 +66,12 @@ def show(form: str, lines: list[str], value: dict[str, Any]) -> None:
         click.echo(json.dumps({"version": 1} | value, indent=2, sort_keys=True))
     else:
         for line in lines:
-            click.echo(line)
+            click.echo(printable(line))
+
+
+def printable(text: str) -> str:
+    """Escape what file names and the output of others could do to a terminal, and bytes that are no text."""
+    return "".join(char if char.isprintable() or char == "\t" else ascii(char)[1:-1] for char in text)
 
 
 @contextlib.contextmanager
@@ -92,7 +97,7 @@ class _Lines:
     def __call__(self, event: Event) -> None:
         if event.stage != self._last:
             self._last = event.stage
-            click.echo(f"{_words(event)} {event.subject}".rstrip(), err=True)
+            click.echo(printable(f"{_words(event)} {event.subject}".rstrip()), err=True)
 
     def close(self) -> None:
         """Nothing is left open."""

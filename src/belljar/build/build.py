@@ -14,6 +14,7 @@ from belljar.build.inputs import inputs_of, name_of
 from belljar.build.order import Options, Order
 from belljar.errors import InputError
 from belljar.home import Home
+from belljar.placeholder import DIRECTORY_LIMIT
 from belljar.recipe import Lock, Recipe, load, require_fresh
 from belljar.recipe import lock as locks
 from belljar.store import Record, Store, StoreName
@@ -44,9 +45,10 @@ def build(
     the output does not meet the recipe's [portability], IntegrityError when bytes are not the locked
     ones, HostError when this machine cannot run a sandbox.
     """
-    order = order_of(directory, home or Home.from_environment(), options or Options(), progress)
+    home = home or Home.from_environment()
+    _require_location(home)
+    order = order_of(directory, home, options or Options(), progress)
     store, name = order.store, order.name
-    _ = store.location  # refused now if the store's path is too long, not after the work
     if name in store:
         return _stored(store, name, cached=True)
     with store.lock(name, on_wait=lambda: progress(Event(stage="wait", subject=str(name)))):
@@ -56,6 +58,16 @@ def build(
 
         make(order)
     return _stored(store, name, cached=False)
+
+
+def _require_location(home: Home) -> None:
+    """Refuse a home whose path cannot be written into files, before any work is done for it."""
+    try:
+        _ = Store(directory=home.store).location
+    except InputError as error:
+        limit = DIRECTORY_LIMIT - len("/store")
+        hint = f"set BELLJAR_HOME to a path of at most {limit} bytes: letters, digits and / . _ - + @"
+        raise InputError(error.message, hint=hint) from error
 
 
 def order_of(directory: Path, home: Home, options: Options, progress: Progress) -> Order:

@@ -62,7 +62,7 @@ def _stage_sources(order: Order, place: Path, files: Mapping[Digest, Path]) -> N
         target = place / key
         target.mkdir()
         if isinstance(source, PathSource):
-            path_source.copy(order.directory / source.path, target, mtime=output.EPOCH)
+            _copy(order, key, source, target)
             continue
         for item in order.lock.sources[key]:
             if item.file.endswith(_ARCHIVES):
@@ -70,6 +70,15 @@ def _stage_sources(order: Order, place: Path, files: Mapping[Digest, Path]) -> N
             else:
                 shutil.copyfile(files[item.sha256], target / item.file)
     output.normalise(place)
+
+
+def _copy(order: Order, key: str, source: PathSource, target: Path) -> None:
+    """Copy a `path` source; what is built must be what the entry is named after."""
+    place = order.directory / source.path
+    path_source.copy(place, target, mtime=output.EPOCH)
+    copied = target if place.is_dir() else target / place.name
+    if path_source.tree_digest(copied) != order.inputs[f"sources.{key}"]:
+        raise InputError(f"{place}: changed while it was being built", hint="build again")
 
 
 def _how_to_enter(stage: Path) -> str:

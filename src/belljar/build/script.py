@@ -1,6 +1,7 @@
 """Running the build script in its sandbox; what it says goes to a log file."""
 
 import os
+import shutil
 from pathlib import Path
 
 from belljar import fsys
@@ -12,6 +13,9 @@ from belljar.errors import BuildError, HostError, InputError
 from belljar.recipe import Recipe
 from belljar.sandbox import Sandbox, SandboxError, run
 from belljar.types import Event, Progress
+
+
+_FULL = 1 << 16  # bytes
 
 
 def run_script(order: Order, stage: Path, environment: Environment) -> None:
@@ -37,7 +41,7 @@ def run_script(order: Order, stage: Path, environment: Environment) -> None:
     order.progress(Event(stage="build", subject=str(log)))
     status = _execute(box, log, order.progress)
     if status != 0:
-        raise _failure(recipe, status, log)
+        raise _failure(recipe, status, log, stage)
     order.progress(Event(stage="build", done=1, total=1))
 
 
@@ -83,8 +87,11 @@ def _tail(log: Path, count: int) -> tuple[str, ...]:
     return tuple(line for line in text.splitlines() if line.strip())[-count:]
 
 
-def _failure(recipe: Recipe, status: int, log: Path) -> BuildError:
+def _failure(recipe: Recipe, status: int, log: Path, stage: Path) -> BuildError:
     how = f"exit status {status}" if status > 0 else f"killed by signal {-status}"
+    if shutil.disk_usage(stage).free < _FULL:
+        # What the script had to say about it could not be written either.
+        how += f"; the disk that holds {stage.parent} is full"
     return BuildError(
         f"{recipe.package.name}: the build script failed: {how}",
         log=str(log),

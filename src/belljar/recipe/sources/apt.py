@@ -11,6 +11,7 @@ bookworm-updates: those move weekly, and what was locked from them is soon gone)
 """
 
 import math
+import errno
 import os
 import re
 import time
@@ -105,6 +106,8 @@ class Apt:
         fsys.write_atomic(stamp, "")
 
     def _update_error(self, ended: proc.Completed) -> Exception:
+        if full := _disk_full(ended):
+            return full
         if re.search(r"does not have a Release file|404\s+Not Found", ended.stderr):
             return UnresolvedError((("environment", "suite"), f"the archive has no suite {self.suite!r}"))
         return RemoteError(
@@ -244,11 +247,22 @@ def _complaints(ended: proc.Completed) -> str:
     return "\n".join(chosen[-5:]) or ended.last_words
 
 
+def _disk_full(ended: proc.Completed) -> HostError | None:
+    if os.strerror(errno.ENOSPC) not in ended.stderr:
+        return None
+    return HostError(
+        f"apt: {os.strerror(errno.ENOSPC)}:\n{_complaints(ended)}",
+        hint="free some space there, or set BELLJAR_HOME to another filesystem",
+    )
+
+
 def fetch_error(ended: proc.Completed, what: str) -> Exception:
     """Return what a failed download by apt means."""
     from belljar.errors import IntegrityError
 
     words = _complaints(ended)
+    if full := _disk_full(ended):
+        return full
     if "Hash Sum mismatch" in ended.stderr or "unexpected size" in ended.stderr:
         return IntegrityError(f"apt: {what}: the archive's own hash does not match:\n{words}")
     if re.search(r"was not found|Unable to (locate|find)|Can't find|404\s+Not Found", ended.stderr):

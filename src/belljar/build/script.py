@@ -14,7 +14,6 @@ from belljar.recipe import Recipe
 from belljar.sandbox import Sandbox, SandboxError, run
 from belljar.types import Event, Progress
 
-
 _FULL = 1 << 16  # bytes
 
 

@@ -104,6 +104,6 @@ def _with_recipe(
 
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
-    if not equals or not name:
+    if not equals or not name.isidentifier():
         raise UsageError(f"--env {text}: not of the form NAME=VALUE")
     return name, value

@@ -31,8 +31,9 @@ RESERVED = ("PREFIX", "JOBS", "HOME", "TMPDIR")
 
 _NAME = r"[a-z0-9][a-z0-9._+-]{0,63}"
 _NAME_WORDS = "a name: at most 64 of a-z 0-9 . _ + -, the first a letter or digit"
-_VERSION = r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}"
-_VERSION_WORDS = "a version: at most 64 of A-Z a-z 0-9 . _ + ~ -, the first a letter or digit"
+# No "-": it parts the version from the name in the name of a store entry.
+_VERSION = r"[A-Za-z0-9][A-Za-z0-9._+~]{0,63}"
+_VERSION_WORDS = "a version: at most 64 of A-Z a-z 0-9 . _ + ~, as in 1.0~rc1, the first a letter or digit"
 _SHA256 = r"[0-9a-f]{64}"
 
 

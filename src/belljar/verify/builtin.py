@@ -114,7 +114,8 @@ def _fetched(
 def _unpack(archive: Path, into: Path, progress: Progress, *, merged_usr: bool = False) -> None:
     from belljar.recipe.unpack import unpack
 
-    progress(Event(stage="unpack", subject=archive.name))
+    # A download is named <sha256>-<name>.
+    progress(Event(stage="unpack", subject=archive.name[65:] or archive.name))
     unpack(archive, into, merged_usr=merged_usr, mtime=EPOCH)
 
 

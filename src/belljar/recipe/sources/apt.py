@@ -10,8 +10,8 @@ was downloaded. The one that counts has the component `main` and a plain suite (
 bookworm-updates: those move weekly, and what was locked from them is soon gone).
 """
 
-import math
 import errno
+import math
 import os
 import re
 import time

@@ -1,6 +1,7 @@
 """How a sandbox ends: every way leaves no process, mount or open pipe, and says what has been."""
 
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -207,12 +208,51 @@ def test_the_callers_finalizers_do_not_run_in_the_sandboxs_processes(tmp_path):
             (tmp_path / str(os.getpid())).touch()
 
     def action():
+        gc.disable()
+        gc.set_threshold(30)
+        os.register_at_fork(after_in_child=lambda: os.getpid() == 1 or gc.enable())
         Owner()
         operations = tuple(File(target=f"/f{number}", text="x" * number) for number in range(300))
         return run(replace(BOX, operations=BOX.operations + operations), ["/bin/true"]).status
 
     assert in_child(action) == 0
-    assert len(list(tmp_path.iterdir())) <= 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("victim", ["caller", "keeper"])
+def test_who_dies_before_its_child_has_noticed_takes_it_along(tmp_path, victim):
+    """The kernel tells a child of its parent's death only once the child has asked for it."""
+    box = replace(BOX, operations=(*BOX.operations, Bind(source=str(tmp_path), target="/out", writable=True)))
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            os.register_at_fork(after_in_child=lambda: time.sleep(0.4))
+            run(box, ["/bin/sh", "-c", "echo ran > /out/ran"])
+        os._exit(0)
+    keeper = []
+    wait_until(
+        lambda: keeper.extend(Path(f"/proc/{child}/task/{child}/children").read_text().split()) or keeper
+    )
+    init = Path(f"/proc/{keeper[0]}/task/{keeper[0]}/children")
+    if victim == "keeper":
+        wait_until(lambda: init.read_text())
+    os.kill(child if victim == "caller" else int(keeper[0]), signal.SIGKILL)
+    os.waitpid(child, 0)
+    time.sleep(0.9)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_process_1_has_no_rights_seen_from_outside():
+    found = []
+
+    def watch():
+        keeper = children()[-1]
+        init = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()[0]
+        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{init}/status").read_text().splitlines())
+        found.append({name: int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "NoNewPrivs")})
+
+    shell("sleep 0.3", watch=watch)
+    assert found[0] == {"CapEff": 0, "CapPrm": 0, "CapBnd": 0, "NoNewPrivs": 1}
 
 
 def test_a_caller_that_ignores_its_children_gets_the_status():
@@ -452,9 +492,9 @@ def test_what_was_printed_before_comes_first():
         "print('before'); run(BOX, ['/bin/sh', '-c', 'echo inside']); print('after')"
     )
     places = [str(Path(__file__).parent), *(path for path in sys.path if path)]
-    done = subprocess.run(
-        [sys.executable, "-c", program, *places], capture_output=True, text=True, check=True
-    )
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", program, *places]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
     assert done.stdout == "before\ninside\nafter\n"
 
 

@@ -60,6 +60,11 @@ def text(path):
             return file.read()
     except OSError as error:
         return error.strerror
+def link(path):
+    try:
+        return os.readlink(path)
+    except OSError as error:
+        return error.strerror
 status = dict(line.split(":\t", 1) for line in text("/proc/self/status").splitlines() if ":\t" in line)
 umask = os.umask(0)
 os.umask(umask)
@@ -90,7 +95,7 @@ facts = {
     "processes": processes,
     "init": [text("/proc/1/cmdline"), text("/proc/1/environ")],
     "processes' words": [text(f"/proc/{n}/cmdline") for n in processes],
-    "directories": [os.readlink(f"/proc/{n}/cwd") for n in processes if n != 1],
+    "directories": [link(f"/proc/{n}/cwd") for n in processes],
     "shared memory": len(text("/proc/sysvipc/shm").splitlines()) - 1,
     "key": call(libc.syscall(plant["keyctl"], 10, -3, b"user", b"PLANTED-KEY", 0)),
     "mounts": text("/proc/self/mountinfo"),

@@ -111,7 +111,7 @@ def mutations():
         yield changed
 
 
-@pytest.mark.parametrize("value", mutations())
+@pytest.mark.parametrize("value", list(mutations()))
 def test_a_value_of_a_wrong_type_is_refused(value):
     with pytest.raises(ValueError):
         Sandbox.from_json(json.dumps(value))

@@ -5,9 +5,9 @@ process 1 of the new PID namespace; init builds the new root, gives up every rig
 command and reaps (belljar.sandbox.inside). When the caller dies the keeper dies, when the keeper dies
 init dies, when init dies the kernel kills everything inside: nothing is left behind, however it ends.
 
-Init reports on a pipe. The pipe's end says that init is ending; that the keeper has ended says that
-init and every process inside are gone. So the caller always waits for the keeper, and ends a sandbox
-by asking the keeper (SIGTERM), never by killing it, which would leave the rest dying unobserved.
+Init reports on a pipe. The pipe's end comes with the keeper's, who goes last: init and every process
+inside are gone by then. A sandbox is ended early by asking the keeper (SIGTERM), not by killing it,
+which would leave the rest dying unobserved.
 
 Rejected: a helper binary (nothing to ship, nothing setuid) and a shell around unshare(1) (no
 read-only binds without a race, no errors by name); a single clone(2) with all flags (it copies the

@@ -71,7 +71,6 @@ def keep(job: Job, caller: int, pipe: int) -> NoReturn:
             init = os.fork()
         if init == 0:
             _init(job, keeper)
-        kernel.close_range(0, _EVERY_FD)
         _guard(init)
         os._exit(0)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's to hear
@@ -152,7 +151,6 @@ def _init(job: Job, keeper: int) -> NoReturn:
         if _has_ended(keeper):
             os._exit(125)
         os.close(keeper)
-        kernel.blank_command_line()
         if not job.interactive:
             os.setsid()
         with Step("names"):

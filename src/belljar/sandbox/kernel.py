@@ -131,18 +131,6 @@ def _prctl(option: int, value: int) -> None:
     _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
 
 
-def blank_command_line() -> None:
-    """Overwrite this process's own arguments and environment, which `/proc/PID/cmdline` would show.
-
-    Where they lie in memory is what fields 48 to 51 of /proc/self/stat say: proc(5).
-    """
-    with open("/proc/self/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
-    arguments, arguments_end, environment, environment_end = map(int, fields[45:49])
-    ctypes.memset(arguments, 0, arguments_end - arguments)
-    ctypes.memset(environment, 0, environment_end - environment)
-
-
 # --- mounts -------------------------------------------------------------------------------------
 
 

@@ -275,7 +275,8 @@ for part in $3; do ln -s "$4/$part" "$2/cache/$part"; done
 shift 4
 set +e; "$@"; status=$?
 ls "$BELLJAR_HOME"/store/*/ 2>/dev/null | grep -v records >&2
-ls "$BELLJAR_HOME"/staging "$BELLJAR_HOME"/cache/incoming "$BELLJAR_HOME"/cache/environments/staging 2>/dev/null | grep -v : >&2
+cd "$BELLJAR_HOME"
+ls staging cache/incoming cache/environments/staging 2>/dev/null | grep -v : >&2
 exit $status
 """
 # Size of the disk, what of the cache lies elsewhere, the exit status.

@@ -223,10 +223,13 @@ def alive(marker: str) -> list[int]:
         time.sleep(0.02)
 
 
+_ANNOUNCED = "import sys, belljar.__main__ as it; print('loading', file=sys.stderr, flush=True); it.main()"
+
+
 def start(*words: str | Path, home: Path, cwd: Path | None = None, **more: str) -> subprocess.Popen[str]:
-    """Start the program in a process group of its own, as a shell does."""
+    """Start the program in a process group of its own, as a shell does; it says `loading` first."""
     return subprocess.Popen(
-        command(*words),
+        [sys.executable, "-c", _ANNOUNCED, *map(str, words)],
         cwd=cwd,
         env=environment(home, **more),
         stdin=subprocess.DEVNULL,

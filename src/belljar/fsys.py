@@ -7,6 +7,7 @@ their bytes, so that two machines walk a tree alike whatever their filesystems s
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import os
 import stat
@@ -176,7 +177,7 @@ def staging(parent: Path, *, keep: Callable[[], bool] = lambda: False) -> Iterat
     """
     with _explain(parent):
         parent.mkdir(parents=True, exist_ok=True)
-        _sweep(parent)
+        sweep(parent)
         path = parent / os.urandom(6).hex()
         lock = parent / f"{path.name}.lock"
     with locked(lock):
@@ -189,16 +190,21 @@ def staging(parent: Path, *, keep: Callable[[], bool] = lambda: False) -> Iterat
             lock.unlink(missing_ok=True)
 
 
-def _sweep(parent: Path) -> None:
-    """Remove the staging directories whose owner is gone: those whose lock can be had."""
+def sweep(parent: Path) -> None:
+    """Remove the staging directories below `parent` whose owner is gone: those whose lock can be had."""
     for lock in parent.glob("*.lock"):
-        with contextlib.suppress(FileNotFoundError), lock.open("r+b") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            remove_tree(lock.with_suffix(""))
-            lock.unlink(missing_ok=True)
+        remove_lock(lock, functools.partial(remove_tree, lock.with_suffix("")))
+
+
+def remove_lock(path: Path, before: Callable[[], None] = lambda: None) -> None:
+    """Remove a lock file that nobody holds, having called `before` while it was held; else do nothing."""
+    with contextlib.suppress(FileNotFoundError), path.open("r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        before()
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -213,10 +219,10 @@ def _explain(path: Path) -> Iterator[None]:
 def explained(error: OSError, path: Path) -> HostError:
     """Return what an OSError at `path` means to a user, as a HostError with a hint."""
     hints = {
-        errno.ENOSPC: "free some space there, or set BELLJAR_HOME to another filesystem",
-        errno.EDQUOT: "your quota there is used up; set BELLJAR_HOME to another filesystem",
-        errno.EROFS: "the filesystem is read-only; set BELLJAR_HOME to another one",
-        errno.EACCES: "you may not write there; set BELLJAR_HOME to a directory of yours",
+        errno.ENOSPC: "free some space there, or set BELLJAR_HOME (or --to) to another filesystem",
+        errno.EDQUOT: "your quota there is used up; set BELLJAR_HOME (or --to) to another filesystem",
+        errno.EROFS: "the filesystem is read-only; set BELLJAR_HOME (or --to) to another one",
+        errno.EACCES: "you may not write there; set BELLJAR_HOME (or --to) to a directory of yours",
     }
     subject = error.filename if isinstance(error.filename, str) else str(path)
     return HostError(f"{subject}: {error.strerror or error}", hint=hints.get(error.errno or 0))

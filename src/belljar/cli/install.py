@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from belljar.cli.talk import format_option, show
+from belljar.cli.talk import format_option, place, show
 
 
 @click.command()
@@ -36,7 +36,7 @@ def command(artifact: str, directory: Path, dry_run: bool, form: str) -> None:
     from belljar.store import Store
 
     store = Store(directory=Home.from_environment().store)
-    plan = doing.plan(store, store.find(artifact), Path.cwd() / directory)
+    plan = doing.plan(store, store.find(artifact), place(directory))
     value = {"name": str(plan.name), "directory": str(plan.target.directory), "tree": str(plan.tree)}
     if dry_run:
         show(form, plan.describe() or ["nothing to do"], value | {"plan": plan.describe()})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from belljar.cli.talk import format_option, show
+from belljar.cli.talk import format_option, place, show
 from belljar.home import Home
 from belljar.store import Store
 
@@ -77,4 +77,4 @@ def verify(artifacts: tuple[str, ...], directory: str | None, form: str) -> int:
 
 
 def _store(directory: str | None = None) -> Store:
-    return Store(directory=Path(directory).absolute() if directory else Home.from_environment().store)
+    return Store(directory=place(Path(directory)) if directory else Home.from_environment().store)

@@ -55,6 +55,11 @@ def directory_argument(command: Command) -> Command:
     return argument(command)
 
 
+def place(directory: Path) -> Path:
+    """Return the absolute, normal path that the user means; links in it stay, unless `..` follows one."""
+    return directory.resolve() if ".." in directory.parts else Path.cwd() / directory
+
+
 def colour(text: str, **style: Any) -> str:
     """Style text, unless NO_COLOR is set: https://no-color.org."""
     return text if os.environ.get("NO_COLOR") else click.style(text, **style)

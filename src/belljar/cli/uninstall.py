@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from belljar.cli.talk import format_option, show
+from belljar.cli.talk import format_option, place, show
 from belljar.errors import InputError
 
 
@@ -25,7 +25,7 @@ def command(directory: Path, name: str | None, dry_run: bool, form: str) -> None
     from belljar.relocate import install as doing
     from belljar.store import Store
 
-    target = Store(directory=directory.absolute())
+    target = Store(directory=place(directory))
     names = [target.find(name)] if name else list(target.names())
     if not names:
         raise InputError(f"{directory}: belljar installed nothing there")

@@ -11,6 +11,7 @@ directory less, but the tail of each path would no longer be the same everywhere
 split off the end of a literal could not be told apart.
 """
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from belljar import fsys
 from belljar.errors import InputError
 from belljar.relocate.copy import copy_tree
 from belljar.store import Store, StoreName
+
+_STAGING = ".staging"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,7 @@ def plan(source: Store, name: StoreName, directory: Path) -> Installation:
     """
     target = Store(directory=directory)
     _ = target.location
+    _refuse_the_source(source, directory)
     record = source.record(name)
     if not record.relocatable:
         raise InputError(f"{name}: cannot be moved: {record.reason}")
@@ -86,29 +90,52 @@ def plan(source: Store, name: StoreName, directory: Path) -> Installation:
     )
 
 
+def _refuse_the_source(source: Store, directory: Path) -> None:
+    """Refuse to install into the store, whose directories hold nothing but entries."""
+    place, own = directory.resolve(), source.directory.resolve()
+    if place == own or own in place.parents:
+        raise InputError(f"{directory}: lies in the store", hint="choose a directory outside of it")
+
+
 def install(installation: Installation) -> Path:
     """Do what the plan says and return the directory; what is there already is left alone.
 
-    Raises IntegrityError when the entry's bytes are not where its table says; nothing is installed then.
+    Raises IntegrityError when the entry's bytes are not where its table says, HostError when the
+    directory cannot be written; nothing is installed then.
     """
+    directory = installation.target.directory
+    is_new = not directory.exists()
+    try:
+        with installation.target.lock(installation.name):
+            if installation.name not in installation.target:
+                _copy(installation)
+        for link, goal in installation.links:
+            (directory / link).symlink_to(goal)
+    except BaseException as error:
+        _tidy(installation.target)
+        if is_new:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+        if isinstance(error, OSError):
+            raise fsys.explained(error, directory) from error
+        raise
+    return directory
+
+
+def _copy(installation: Installation) -> None:
     target, name, source = installation.target, installation.name, installation.source
     table = source.table(name)
-    with target.lock(name):
-        if name not in target:
-            with fsys.staging(target.root / ".staging") as stage:
-                tree = stage / "tree"
-                copy_tree(source.path(name), tree, table=table, old=source.location, new=target.location)
-                target.add(
-                    tree,
-                    stage,
-                    record=source.record(name),
-                    table=table,
-                    manifest=source.manifest(name),
-                    audit=source.audit(name),
-                )
-    for link, goal in installation.links:
-        (target.directory / link).symlink_to(goal)
-    return target.directory
+    with fsys.staging(target.root / _STAGING) as stage:
+        tree = stage / "tree"
+        copy_tree(source.path(name), tree, table=table, old=source.location, new=target.location)
+        target.add(
+            tree,
+            stage,
+            record=source.record(name),
+            table=table,
+            manifest=source.manifest(name),
+            audit=source.audit(name),
+        )
 
 
 def uninstall(directory: Path, name: StoreName) -> None:
@@ -120,5 +147,16 @@ def uninstall(directory: Path, name: StoreName) -> None:
             if link.is_symlink() and os.readlink(link) == os.path.relpath(tree / link.name, directory):
                 link.unlink()
         target.remove(name)
-    if not any(target.names()):
-        fsys.remove_tree(target.root)
+    _tidy(target)
+
+
+def _tidy(target: Store) -> None:
+    """Remove the store below an installation when nothing is in it; somebody at work there keeps it."""
+    if not target.root.is_dir() or any(target.names()):
+        return
+    with contextlib.suppress(OSError):
+        fsys.sweep(target.root / _STAGING)
+        (target.root / _STAGING).rmdir()
+    with contextlib.suppress(OSError):
+        target.forget_locks()
+        target.root.rmdir()

@@ -124,6 +124,13 @@ class Store:
         fsys.remove_tree(self.record_path(name))
         fsys.remove_tree(self.path(name))
 
+    def forget_locks(self) -> None:
+        """Remove the directory of records if no entry is made, removed or recorded in it just now."""
+        records = self.root / ".records"
+        for lock in records.glob("*.lock"):
+            fsys.remove_lock(lock)
+        records.rmdir()
+
     def verify(self, name: StoreName) -> tuple[Damage, ...]:
         """Read an entry whole and return how it differs from its manifest: nothing, when it is sound.
 

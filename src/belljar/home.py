@@ -35,10 +35,11 @@ class Home:
         if home := env.get("BELLJAR_HOME"):
             data = Path(home).absolute()
             return cls(data=Path(os.path.normpath(data)), cache=Path(os.path.normpath(data / "cache")))
-        user = Path(env.get("HOME") or "/nonexistent")
+        nowhere = Path("/nonexistent")
+        user = Path(env.get("HOME") or nowhere)
         data = Path(env.get("XDG_DATA_HOME") or user / ".local/share")
         cache = Path(env.get("XDG_CACHE_HOME") or user / ".cache")
-        if not data.is_absolute() or not cache.is_absolute() or Path("/nonexistent") in data.parents:
+        if not all(path.is_absolute() and nowhere not in path.parents for path in (data, cache)):
             raise UsageError("no directory for belljar's state", hint="set BELLJAR_HOME to an absolute path")
         return cls(data=data / "belljar", cache=cache / "belljar")
 

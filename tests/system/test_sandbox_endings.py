@@ -219,26 +219,48 @@ def test_the_callers_finalizers_do_not_run_in_the_sandboxs_processes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("victim", ["caller", "keeper"])
-def test_who_dies_before_its_child_has_noticed_takes_it_along(tmp_path, victim):
-    """The kernel tells a child of its parent's death only once the child has asked for it."""
-    box = replace(BOX, operations=(*BOX.operations, Bind(source=str(tmp_path), target="/out", writable=True)))
+def held_up(box, seconds):
+    """Run a sandbox in a child whose keeper, a fork of it, comes late."""
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
-            os.register_at_fork(after_in_child=lambda: time.sleep(0.4))
+            os.register_at_fork(after_in_child=lambda: time.sleep(seconds))
             run(box, ["/bin/sh", "-c", "echo ran > /out/ran"])
         os._exit(0)
-    keeper = []
-    wait_until(
-        lambda: keeper.extend(Path(f"/proc/{child}/task/{child}/children").read_text().split()) or keeper
-    )
-    init = Path(f"/proc/{keeper[0]}/task/{keeper[0]}/children")
-    if victim == "keeper":
-        wait_until(lambda: init.read_text())
-    os.kill(child if victim == "caller" else int(keeper[0]), signal.SIGKILL)
+    return child
+
+
+def child_of(pid):
+    """Wait for a process's first child, looking as often as can be."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            if found := file.read().split():
+                return int(found[0])
+    raise AssertionError("no child")
+
+
+def test_a_caller_that_dies_before_its_keeper_has_noticed_takes_it_along(tmp_path):
+    """The kernel tells a child of its parent's death only once the child has asked for it."""
+    box = replace(BOX, operations=(*BOX.operations, Bind(source=str(tmp_path), target="/out", writable=True)))
+    child = held_up(box, 0.3)
+    keeper = child_of(child)
+    os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    time.sleep(0.9)
+    wait_until(lambda: not Path(f"/proc/{keeper}").exists())
+    time.sleep(0.1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_keeper_that_dies_before_init_has_noticed_takes_it_along(tmp_path):
+    box = replace(BOX, operations=(*BOX.operations, Bind(source=str(tmp_path), target="/out", writable=True)))
+    for _ in range(10):
+        child = held_up(box, 0)
+        keeper = child_of(child)
+        child_of(keeper)
+        os.kill(keeper, signal.SIGKILL)
+        os.waitpid(child, 0)
+    time.sleep(0.3)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,6 +10,7 @@ keep its descriptors open. Once the host's root is left nothing can be imported:
 """
 
 import contextlib
+import fcntl
 import gc
 import os
 import resource
@@ -68,7 +69,7 @@ def keep(job: Job, caller: int, pipe: int) -> NoReturn:
             os._exit(125)
         with Step("init"):
             keeper = os.pidfd_open(os.getpid())
-            init = os.fork()
+            init = kernel.fork_alone()
         if init == 0:
             _init(job, keeper)
         _guard(init)
@@ -92,17 +93,11 @@ def _keep_only(streams: tuple[int | None, int, int], pipe: int) -> int:
         before = fd
     kernel.close_range(before + 1, _EVERY_FD)
     kept = [os.open("/dev/null", os.O_RDONLY) if fd is None else os.dup(fd) for fd in wanted]
-    high = [_at_least(_PIPE + 1, fd) for fd in kept]
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _PIPE + 1) for fd in kept]
     for number, fd in enumerate(high):
         os.dup2(fd, number, inheritable=number < _PIPE)
     kernel.close_range(_PIPE + 1, _EVERY_FD)
     return _PIPE
-
-
-def _at_least(lowest: int, fd: int) -> int:
-    import fcntl
-
-    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
 
 
 def _enter_namespaces(sandbox: Sandbox) -> None:

@@ -57,6 +57,7 @@ _SYS_PIVOT_ROOT, _SYS_CAPSET, _SYS_KEYCTL = {"x86_64": (155, 126, 250), "aarch64
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
+_held = ctypes.PyDLL(None, use_errno=True)  # calls without letting go of the interpreter's lock
 
 
 class _MountAttributes(ctypes.Structure):
@@ -83,6 +84,14 @@ def _check(result: int, call: str, path: str | None = None) -> int:
 def unshare(flags: int) -> None:
     """Leave the namespaces that `flags` (CLONE_NEW*) names for new ones: unshare(2)."""
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def fork_alone() -> int:
+    """Fork a process that has one thread only: fork(2) without what os.fork does for the other threads.
+
+    That is to run the hooks that modules have registered (threading, logging, random), for 0.3 ms.
+    """
+    return _check(_held.fork(), "fork")
 
 
 def close_range(first: int, last: int) -> None:
@@ -114,13 +123,11 @@ def fix_addresses() -> None:
 
 def give_up_rights() -> None:
     """Give up all capabilities, ways to new ones, and being looked into by others: capabilities(7)."""
-    for capability in range(64):
-        try:
-            _prctl(_PR_CAPBSET_DROP, capability)
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # past the last one that this kernel knows
-                break
-            raise
+    capability = 0
+    while _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
+        capability += 1
+    if ctypes.get_errno() != errno.EINVAL:  # which is past the last one that this kernel knows
+        _check(-1, "prctl PR_CAPBSET_DROP")
     header, none = struct.pack("Ii", _LINUX_CAPABILITY_VERSION_3, 0), bytes(24)
     _check(_libc.syscall(_SYS_CAPSET, header, none), "capset")
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)

@@ -13,6 +13,7 @@ sees a whole entry or none. Two builds of one name: the second waits at the lock
 `belljar install --to DIR` makes a store of DIR, so an installed tree can be verified like any other.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -76,7 +77,7 @@ class Store:
             found = os.listdir(self.root / ".records")
         except FileNotFoundError:
             return
-        names = [StoreName.parse(item) for item in found if not item.endswith(".lock")]
+        names = [name for item in found if (name := _name(item)) is not None]
         yield from (name for name in sorted(names) if name in self)
 
     def record(self, name: StoreName) -> Record:
@@ -177,8 +178,15 @@ def locate(path: Path) -> tuple[Store, StoreName] | None:
     tail = placeholder.TAIL[1:]
     for place in (resolved, *resolved.parents):
         if place.parent.name == tail and not place.name.startswith("."):
-            store, name = Store(directory=place.parent.parent), StoreName.parse(place.name)
-            return (store, name) if name in store else None
+            store, name = Store(directory=place.parent.parent), _name(place.name)
+            return (store, name) if name is not None and name in store else None
+    return None
+
+
+def _name(text: str) -> StoreName | None:
+    """Return the entry's name that a file name is; None when it is something else: a lock, a stray file."""
+    with contextlib.suppress(InputError):
+        return StoreName.parse(text)
     return None
 
 

@@ -16,11 +16,11 @@ import pytest
 from test_sandbox_support import (
     BOX,
     CLONE_NEWNS,
-    CLONE_NEWUSER,
     IDENTITIES,
     INSIDE,
     OWN,
     PYTHON,
+    be_root_of_own_namespaces,
     box_for,
     in_child,
     kernel,
@@ -34,15 +34,6 @@ SOURCES = str(Path(__file__).parent.parent.parent / "src")
 
 def run_true():
     return run(BOX, ["/bin/true"]).status
-
-
-def be_root_of_own_namespaces(flags):
-    """Be root in a user namespace, as far as it reaches: user_namespaces(7)."""
-    ids = os.getuid(), os.getgid()
-    kernel.unshare(CLONE_NEWUSER | flags)
-    Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"0 {ids[0]} 1")
-    Path("/proc/self/gid_map").write_text(f"0 {ids[1]} 1")
 
 
 def refuse(number, error):

@@ -14,12 +14,12 @@ from test_sandbox_support import (
     AS_ROOT,
     BOX,
     CLONE_NEWNS,
-    CLONE_NEWUSER,
     IDENTITIES,
     INSIDE,
     OWN,
     SECRET,
     TRY,
+    be_root_of_own_namespaces,
     box_for,
     in_child,
     kernel,
@@ -199,7 +199,7 @@ def test_read_only_holds_for_submounts(tmp_path):
     (tmp_path / "sub").mkdir()
 
     def action():
-        kernel.unshare(CLONE_NEWNS if AS_ROOT else CLONE_NEWNS | CLONE_NEWUSER)
+        be_root_of_own_namespaces(CLONE_NEWNS)
         kernel.make_private("/")
         kernel.place(kernel.filesystem("tmpfs", 0, mode="0777"), str(tmp_path / "sub"))
         (tmp_path / "sub" / "here").write_text("")

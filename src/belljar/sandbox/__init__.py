@@ -5,7 +5,7 @@
     outcome = run(box, ["/usr/bin/env"])
 
 `operations` are the values that a sandbox consists of, `kernel` is the door to the system calls,
-`enter` puts them to work, `diagnosis` says why a host cannot.
+`enter` is the caller's side of running, `inside` the sandbox's, `diagnosis` says why a host cannot.
 """
 
 from belljar.sandbox.diagnosis import SandboxError

@@ -121,7 +121,8 @@ class Store:
         return target
 
     def remove(self, name: StoreName) -> None:
-        """Remove an entry, or what a crash left of it; the record goes first."""
+        """Remove an entry, or what a crash left of it; record.json goes first, and with it the entry."""
+        (self.record_path(name) / "record.json").unlink(missing_ok=True)
         fsys.remove_tree(self.record_path(name))
         fsys.remove_tree(self.path(name))
 

@@ -16,7 +16,9 @@ def main() -> int:
     statuses = []
     for part in wanted:
         print(f"== {part}", flush=True)
-        statuses.append(subprocess.run([sys.executable, Path(__file__).with_name(f"{part}.py")], check=False).returncode)
+        statuses.append(
+            subprocess.run([sys.executable, Path(__file__).with_name(f"{part}.py")], check=False).returncode
+        )
         print(flush=True)
     return max(statuses)
 

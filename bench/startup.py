@@ -1,4 +1,4 @@
-"""Whole processes: `belljar --version` and a `belljar build` that has nothing to do, against `python -c pass`.
+"""Whole processes: `belljar --version` and a build that has nothing to do, against `python -c pass`.
 
 The recipe is examples/hello: it is locked, fetched and built first (in a cached home), then built
 again and again: recipe and lock are read, the inputs hashed, the store asked, the link made.

@@ -20,7 +20,7 @@ HASH = "abcdefghijklmnopqrstuvwxyz234567"
 NOTHING = Table(files={}, links={})
 
 
-def _name(package: str = "hello", version: str = "1.0", seed: str = "x") -> StoreName:
+def entry_name(package: str = "hello", version: str = "1.0", seed: str = "x") -> StoreName:
     return StoreName.make(package, version, Digest(hashlib.sha256(seed.encode()).hexdigest()))
 
 
@@ -38,7 +38,7 @@ def _record(name: StoreName, manifest: Manifest, table: Table = NOTHING) -> Reco
     )
 
 
-def _add(store: Store, name: StoreName, files: dict[str, str]) -> Path:
+def add_entry(store: Store, name: StoreName, files: dict[str, str]) -> Path:
     with store.lock(name), fsys.staging(store.directory / "staging") as stage:
         tree = stage / "tree"
         tree.mkdir()
@@ -65,10 +65,10 @@ def store():
 
 
 def test_a_name_follows_from_the_inputs_and_can_be_read_again():
-    name = _name()
+    name = entry_name()
     assert len(name.hash) == 32
     assert StoreName.parse(str(name)) == name
-    assert _name(seed="y") != name
+    assert entry_name(seed="y") != name
     assert str(StoreName(package="a-b", version="1.0~rc1+x", hash=HASH)) == f"{HASH}-a-b-1.0~rc1+x"
 
 
@@ -93,13 +93,13 @@ def test_what_is_no_name_is_refused(text):
 
 
 def test_a_record_survives_being_written_and_read():
-    record = _record(_name(), Manifest(lines=()))
+    record = _record(entry_name(), Manifest(lines=()))
     assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
 
 
-@pytest.mark.parametrize("member", _record(_name(), Manifest(lines=())).to_json())
+@pytest.mark.parametrize("member", _record(entry_name(), Manifest(lines=())).to_json())
 def test_a_record_without_one_of_its_members_is_refused(member):
-    value = _record(_name(), Manifest(lines=())).to_json()
+    value = _record(entry_name(), Manifest(lines=())).to_json()
     del value[member]
     with pytest.raises(InputError, match="store record: damaged"):
         Record.from_json(value)
@@ -154,9 +154,9 @@ def test_the_content_hash_sees_content_kind_and_executable_bit_and_nothing_else(
 
 
 def test_an_entry_is_read_only_complete_and_found_again(store):
-    name = _name()
+    name = entry_name()
     assert name not in store
-    path = _add(store, name, {"bin/x": "one", "y": "two"})
+    path = add_entry(store, name, {"bin/x": "one", "y": "two"})
     assert path == store.root / str(name)
     assert name in store
     assert list(store.names()) == [name]
@@ -170,31 +170,34 @@ def test_an_entry_is_read_only_complete_and_found_again(store):
 def test_two_stores_give_one_content_hash_to_what_points_into_them(store):
     other = Store(directory=store.directory / "somewhere/else")
     text = {"x": f"prefix={PLACEHOLDER}/bin"}
-    _add(store, _name(), text)
-    _add(other, _name(), text)
-    assert store.path(_name()).joinpath("x").read_text() != other.path(_name()).joinpath("x").read_text()
-    assert store.record(_name()).content == other.record(_name()).content
-    assert store.verify(_name()) == other.verify(_name()) == ()
+    add_entry(store, entry_name(), text)
+    add_entry(other, entry_name(), text)
+    assert (
+        store.path(entry_name()).joinpath("x").read_text()
+        != other.path(entry_name()).joinpath("x").read_text()
+    )
+    assert store.record(entry_name()).content == other.record(entry_name()).content
+    assert store.verify(entry_name()) == other.verify(entry_name()) == ()
 
 
 def test_adding_again_replaces_and_removing_leaves_nothing(store):
-    _add(store, _name(), {"x": "old", "d/e": ""})
-    _add(store, _name(), {"x": "new"})
-    assert os.listdir(store.path(_name())) == ["x"]
-    store.remove(_name())
-    assert _name() not in store
+    add_entry(store, entry_name(), {"x": "old", "d/e": ""})
+    add_entry(store, entry_name(), {"x": "new"})
+    assert os.listdir(store.path(entry_name())) == ["x"]
+    store.remove(entry_name())
+    assert entry_name() not in store
     assert os.listdir(store.root) == [".records"]
-    store.remove(_name())
+    store.remove(entry_name())
 
 
 def _damages(store: Store, change) -> tuple[Damage, ...]:
-    path = _add(store, _name(), {"d/a": "one", "b": f"at {PLACEHOLDER}", "c": "three"})
+    path = add_entry(store, entry_name(), {"d/a": "one", "b": f"at {PLACEHOLDER}", "c": "three"})
     for place in (path, path / "d"):
         place.chmod(0o755)
     for file in ("d/a", "b", "c"):
         (path / file).chmod(0o644)
     change(path)
-    return store.verify(_name())
+    return store.verify(entry_name())
 
 
 @pytest.mark.parametrize(
@@ -231,18 +234,18 @@ def test_several_damages_are_all_named(store):
 
 
 def _tamper(store: Store, file: str, change) -> None:
-    path = store.record_path(_name()) / file
+    path = store.record_path(entry_name()) / file
     path.chmod(0o644)
     path.write_bytes(change(path.read_bytes()))
 
 
 def test_a_tampered_manifest_does_not_pass(store):
-    path = _add(store, _name(), {"x": "one"})
+    path = add_entry(store, entry_name(), {"x": "one"})
     (path / "x").chmod(0o644)
     (path / "x").write_text("two")
     old, new = (hashlib.sha256(text).hexdigest().encode() for text in (b"one", b"two"))
     _tamper(store, "manifest", lambda data: data.replace(old, new))
-    (damage,) = store.verify(_name())
+    (damage,) = store.verify(entry_name())
     assert "does not have the recorded content hash" in damage.what
 
 
@@ -251,28 +254,28 @@ def test_a_tampered_manifest_does_not_pass(store):
     "change", [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"\xff" + data]
 )
 def test_a_damaged_record_is_refused_not_misread(file, change, store):
-    _add(store, _name(), {"x": f"at {PLACEHOLDER}"})
+    add_entry(store, entry_name(), {"x": f"at {PLACEHOLDER}"})
     _tamper(store, file, change)
     try:
-        assert store.verify(_name()) != ()
+        assert store.verify(entry_name()) != ()
     except InputError as error:
         assert error.exit_code == 3
 
 
 def test_what_is_no_entry_in_the_store_is_passed_over(store):
-    _add(store, _name(), {"x": ""})
+    add_entry(store, entry_name(), {"x": ""})
     (store.root / ".records/notes.txt").write_text("mine")
     (store.root / ".records" / f"{HASH}-half-1").mkdir()
     (store.root / f"{HASH}-tree-1").mkdir()
-    assert list(store.names()) == [_name()]
+    assert list(store.names()) == [entry_name()]
 
 
 # Finding
 
 
 def test_an_entry_is_found_by_path_name_hash_and_package(store, tmp_path):
-    name = _name()
-    path = _add(store, name, {"bin/x": ""})
+    name = entry_name()
+    path = add_entry(store, name, {"bin/x": ""})
     (tmp_path / "result").symlink_to(path)
     for text in (
         str(name),
@@ -292,15 +295,15 @@ def test_an_entry_is_found_by_path_name_hash_and_package(store, tmp_path):
 
 @pytest.mark.parametrize("text", ["nothing", "hell", "", "abc", "/", "/etc", "./nowhere/x", "hello-2"])
 def test_what_means_no_entry_is_refused(text, store):
-    _add(store, _name(), {"x": ""})
+    add_entry(store, entry_name(), {"x": ""})
     with pytest.raises(InputError, match=r"no such entry|not in the store"):
         store.find(text)
 
 
 def test_an_ambiguous_text_shows_all_that_it_may_mean(store):
-    names = [_name(seed="1"), _name(seed="2")]
+    names = [entry_name(seed="1"), entry_name(seed="2")]
     for name in names:
-        _add(store, name, {"x": ""})
+        add_entry(store, name, {"x": ""})
     with pytest.raises(InputError, match="2 entries match") as caught:
         store.find("hello")
     assert all(str(name) in caught.value.message for name in names)
@@ -309,7 +312,7 @@ def test_an_ambiguous_text_shows_all_that_it_may_mean(store):
 
 def test_an_entry_that_is_not_there_is_refused(store):
     with pytest.raises(InputError, match="not in the store"):
-        store.record(_name())
+        store.record(entry_name())
     assert list(Store(directory=store.directory / "none").names()) == []
 
 

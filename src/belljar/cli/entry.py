@@ -79,7 +79,8 @@ def main() -> NoReturn:
     status = _run()
     # What a reader that went away did not take must not become a traceback at exit.
     with contextlib.suppress(BrokenPipeError):
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the caller
+            sys.stdout.flush()
         sys.exit(status)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status or 141)

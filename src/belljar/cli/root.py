@@ -8,7 +8,7 @@ from belljar.home import Home
 
 @click.group(no_args_is_help=True)
 def command() -> None:
-    r"""Keep the root filesystems that `belljar verify` runs things on.
+    """Keep the root filesystems that `belljar verify` runs things on.
 
     \b
     Examples:
@@ -22,7 +22,7 @@ def command() -> None:
 @click.argument("specs", metavar="NAME...", nargs=-1, required=True)
 @format_option
 def add(specs: tuple[str, ...], form: str) -> None:
-    r"""Add root filesystems; one that is there already is left as it is.
+    """Add root filesystems; one that is there already is left as it is.
 
     NAME is `glibc-2.17` (a real glibc 2.17 system, through npm), `debian:SUITE` (from the configured
     mirror, through apt), or NAME=PATH for a directory (used where it lies) or a tar archive of yours.
@@ -53,7 +53,7 @@ def add(specs: tuple[str, ...], form: str) -> None:
 @command.command("list")
 @format_option
 def listing(form: str) -> None:
-    r"""List the roots that are there.
+    """List the roots that are there.
 
     \b
     Examples:
@@ -79,7 +79,7 @@ def listing(form: str) -> None:
 @command.command("remove")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def remove(names: tuple[str, ...]) -> None:
-    r"""Remove roots; a directory of yours that a root refers to stays.
+    """Remove roots; a directory of yours that a root refers to stays.
 
     \b
     Examples:

@@ -17,7 +17,13 @@ def command() -> None:
 @command.command("list")
 @format_option
 def listing(form: str) -> None:
-    """List all artifacts: package, version, size, content hash, store name."""
+    """List all artifacts: package, version, size, content hash, store name.
+
+    \b
+    Examples:
+      belljar store list
+      belljar store list --format json | jq -r '.entries[].name'
+    """
     store = _store()
     records = [store.record(name) for name in store.names()]
     lines = [

@@ -53,7 +53,7 @@ def command(
     words: tuple[str, ...],
     form: str,
 ) -> int:
-    r"""Run CMD of TREE on real systems and print how it went on each.
+    """Run CMD of TREE on real systems and print how it went on each.
 
     Each ROOT is a whole root filesystem; the command sees it and TREE, read-only, and nothing of this
     machine, without network. A relative path in CMD is relative to TREE. A built-in root that is not

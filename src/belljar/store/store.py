@@ -82,9 +82,17 @@ class Store:
 
     def record(self, name: StoreName) -> Record:
         """Return what is known of an entry; raises InputError when there is none."""
+        self._require(name)
+        path = self.record_path(name) / "record.json"
+        try:
+            return Record.from_json(read_json(path))
+        except InputError as error:
+            hint = f"remove {path.parent} and build it again"
+            raise InputError(f"{name}: {error.message}", hint=hint) from error
+
+    def _require(self, name: StoreName) -> None:
         if name not in self:
             raise InputError(f"{name}: not in the store {self.directory}")
-        return Record.from_json(read_json(self.record_path(name) / "record.json"))
 
     def table(self, name: StoreName) -> Table:
         """Return an entry's references."""
@@ -136,14 +144,15 @@ class Store:
     def verify(self, name: StoreName) -> tuple[Damage, ...]:
         """Read an entry whole and return how it differs from its manifest: nothing, when it is sound.
 
-        Raises InputError when the record itself is damaged.
+        Raises InputError when there is no such entry.
         """
-        record, manifest = self.record(name), self.manifest(name)
-        if manifest.digest != record.content:
-            return (Damage(path="", what="the manifest does not have the recorded content hash"),)
+        self._require(name)
         try:
+            record, manifest = self.record(name), self.manifest(name)
+            if manifest.digest != record.content:
+                return (Damage(path="", what="the manifest does not have the recorded content hash"),)
             found = describe(self.path(name), self.table(name), self.location)
-        except IntegrityError as error:
+        except (InputError, IntegrityError) as error:
             return (Damage(path="", what=error.message),)
         return tuple(_differences(manifest, found))
 

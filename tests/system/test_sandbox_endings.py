@@ -219,13 +219,13 @@ def test_the_callers_finalizers_do_not_run_in_the_sandboxs_processes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def held_up(box, seconds):
+def held_up(box, seconds, words="echo ran > /out/ran"):
     """Run a sandbox in a child whose keeper, a fork of it, comes late."""
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
             os.register_at_fork(after_in_child=lambda: time.sleep(seconds))
-            run(box, ["/bin/sh", "-c", "echo ran > /out/ran"])
+            run(box, ["/bin/sh", "-c", words])
         os._exit(0)
     return child
 
@@ -255,12 +255,13 @@ def test_a_caller_that_dies_before_its_keeper_has_noticed_takes_it_along(tmp_pat
 def test_a_keeper_that_dies_before_init_has_noticed_takes_it_along(tmp_path):
     box = replace(BOX, operations=(*BOX.operations, Bind(source=str(tmp_path), target="/out", writable=True)))
     for _ in range(10):
-        child = held_up(box, 0)
+        # It sleeps first: on a busy machine the kill may come when init is far.
+        child = held_up(box, 0, "sleep 0.7; echo ran > /out/ran")
         keeper = child_of(child)
         child_of(keeper)
         os.kill(keeper, signal.SIGKILL)
         os.waitpid(child, 0)
-    time.sleep(0.3)
+    time.sleep(1)
     assert list(tmp_path.iterdir()) == []
 
 

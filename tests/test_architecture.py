@@ -11,7 +11,7 @@ ROWS = [
     {"types"},
     {"placeholder", "home", "proc", "schema"},
     {"fsys", "references"},
-    {"elf", "store"},
+    {"elf", "store", "archive"},
     {"recipe", "relocate", "audit"},
     {"build"},
     {"verify"},

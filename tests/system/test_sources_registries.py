@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from belljar.archive.unpack import unpack
 from belljar.errors import HostError, IntegrityError, RemoteError
 from belljar.home import Home
 from belljar.recipe import downloads
@@ -17,7 +18,6 @@ from belljar.recipe.lock import Lock
 from belljar.recipe.recipe import FILE, load
 from belljar.recipe.resolve import lock
 from belljar.recipe.sources import apt, kind_named
-from belljar.recipe.unpack import unpack
 from belljar.schema import SchemaError
 from belljar.types import Digest
 

@@ -15,9 +15,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from belljar.archive.members import is_archive
+from belljar.archive.unpack import unpack
 from belljar.errors import InputError
-from belljar.recipe.members import is_archive
-from belljar.recipe.unpack import unpack
 
 MTIME = 315_619_200
 

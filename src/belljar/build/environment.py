@@ -105,7 +105,7 @@ def _fill(
 
 
 def _unpack(root: Path, package: LockedFile, archive: Path) -> None:
-    from belljar.recipe.unpack import unpack
+    from belljar.archive.unpack import unpack
 
     if package.kind == "deb":
         unpack(archive, root, merged_usr=True, mtime=EPOCH)

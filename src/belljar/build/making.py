@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from belljar import fsys
+from belljar.archive.unpack import unpack
 from belljar.build import output
 from belljar.build.environment import materialise
 from belljar.build.guarantees import Evidence, examine
@@ -25,7 +26,6 @@ from belljar.placeholder import PLACEHOLDER
 from belljar.recipe import PathSource
 from belljar.recipe.fetch import fetch
 from belljar.recipe.sources import path as path_source
-from belljar.recipe.unpack import unpack
 from belljar.relocate import rewrite_tree
 from belljar.store import Record, describe
 from belljar.types import Digest, Event

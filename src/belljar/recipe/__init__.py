@@ -1,7 +1,7 @@
 """Recipes, lock files and the sources they name.
 
-What a build that has nothing to do needs is here: recipe, lock, hashes. Resolving, fetching and
-unpacking are in `resolve`, `fetch` and `unpack`, to be imported when they are needed.
+What a build that has nothing to do needs is here: recipe, lock, hashes. Resolving and fetching are
+in `resolve` and `fetch`, to be imported when they are needed.
 """
 
 from belljar.recipe.lock import Change, Lock, LockedFile, check, require_fresh

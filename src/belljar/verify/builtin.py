@@ -112,7 +112,7 @@ def _fetched(
 
 
 def _unpack(archive: Path, into: Path, progress: Progress, *, merged_usr: bool = False) -> None:
-    from belljar.recipe.unpack import unpack
+    from belljar.archive.unpack import unpack
 
     # A download is named <sha256>-<name>.
     progress(Event(stage="unpack", subject=archive.name[65:] or archive.name))

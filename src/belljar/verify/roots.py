@@ -138,7 +138,7 @@ def _add_directory(name: str, path: Path, home: Home) -> Root:
 
 
 def _add_archive(name: str, path: Path, home: Home, progress: Progress) -> Root:
-    from belljar.recipe.unpack import unpack
+    from belljar.archive.unpack import unpack
 
     progress(Event(stage="unpack", subject=path.name))
     origin = f"archive {path.name} sha256:{_digest(name, path)}"

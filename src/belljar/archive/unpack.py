@@ -22,8 +22,8 @@ import stat
 from pathlib import Path
 
 from belljar import fsys
+from belljar.archive.members import Member, Type, members
 from belljar.errors import InputError
-from belljar.recipe.members import Member, Type, members
 
 SIZE_LIMIT = 64 << 30
 """How many bytes an archive may unpack to, unless the caller says otherwise."""

@@ -39,24 +39,34 @@ _TARGET_LIMIT = 4096
 
 
 class Type(enum.StrEnum):
-    """What a member is; devices, sockets and the like are refused."""
+    """What a member is."""
 
     FILE = "file"
     DIRECTORY = "directory"
     LINK = "link"
     HARD_LINK = "hard link"
+    OTHER = "device or the like"
+    """Refused, unless the caller of `opened` wants to hear of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One member; `chunks` yields the `size` bytes of a file, before the next member is asked for."""
+    """One member; `chunks` yields the `size` bytes of a file, before the next member is asked for.
+
+    `mode` is that of chmod(2), 0 where the archive does not say.
+    """
 
     name: bytes
     type: Type
     size: int = 0
-    executable: bool = False
+    mode: int = 0
     target: bytes = b""
     chunks: Callable[[], Iterator[bytes]] = lambda: iter(())
+
+    @property
+    def executable(self) -> bool:
+        """Whether anybody may execute it."""
+        return bool(self.mode & 0o111)
 
 
 class _BadArchiveError(Exception):
@@ -76,21 +86,34 @@ def members(archive: Path) -> Iterator[Member]:
 
     Raises InputError when it is damaged, cut off, encrypted, or of no known format.
     """
-    with _reading(archive), archive.open("rb") as file:
+    with archive.open("rb") as file:
+        yield from opened(file, archive.name)
+
+
+def opened(file: BinaryIO, name: str, *, other: bool = False) -> Iterator[Member]:
+    """Yield the members of an archive that is open and can seek, `name` being what messages call it.
+
+    With `other`, devices and the like are members too. Raises InputError as `members` does.
+    """
+    with _reading(name):
         start = file.read(8)
         file.seek(0)
         if start.startswith(_ZIP):
-            yield from _zip_members(archive, file)
+            found = _zip_members(name, file)
         elif start == _AR:
-            yield from _tar_members(archive, _decompressed(_debian_data(file)))
+            found = _tar_members(name, _decompressed(_debian_data(file)))
         else:
-            yield from _tar_members(archive, _decompressed(file))
+            found = _tar_members(name, _decompressed(file))
+        for member in found:
+            if member.type is Type.OTHER and not other:
+                raise _BadArchiveError(f"{_text(member.name)!r} is neither a file, a directory nor a link")
+            yield member
 
 
 @contextmanager
-def _reading(archive: Path, member: str = "") -> Iterator[None]:
+def _reading(archive: str, member: str = "") -> Iterator[None]:
     """Turn every way in which the parsers fail on bad bytes into words."""
-    subject = f"{archive.name}: {member}: " if member else f"{archive.name}: "
+    subject = f"{archive}: {member}: " if member else f"{archive}: "
     try:
         yield
     except (EOFError, MemoryError, RecursionError) as error:
@@ -178,7 +201,7 @@ class _Header(tarfile.TarInfo):
             raise tarfile.ReadError(f"{what} at byte {tarfile_.offset}") from error
 
 
-def _tar_members(archive: Path, stream: BinaryIO) -> Iterator[Member]:
+def _tar_members(archive: str, stream: BinaryIO) -> Iterator[Member]:
     with tarfile.open(
         fileobj=stream, mode="r|", tarinfo=_Header, encoding="utf-8", errors="surrogateescape"
     ) as tar:
@@ -192,7 +215,7 @@ def _tar_members(archive: Path, stream: BinaryIO) -> Iterator[Member]:
             raise _BadArchiveError("more data after its end")
 
 
-def _tar_member(archive: Path, tar: tarfile.TarFile, header: tarfile.TarInfo) -> Member:
+def _tar_member(archive: str, tar: tarfile.TarFile, header: tarfile.TarInfo) -> Member:
     name = _bytes(header.name)
     if header.isdir():
         return Member(name=name, type=Type.DIRECTORY)
@@ -200,25 +223,25 @@ def _tar_member(archive: Path, tar: tarfile.TarFile, header: tarfile.TarInfo) ->
         return Member(name=name, type=Type.LINK, target=_bytes(header.linkname))
     if header.islnk():
         return Member(name=name, type=Type.HARD_LINK, target=_bytes(header.linkname))
-    if not header.isreg() or header.issparse():
-        kind = "a sparse file" if header.issparse() else "neither a file, a directory nor a link"
-        raise _BadArchiveError(f"{header.name!r} is {kind}")
+    if header.issparse():
+        raise _BadArchiveError(f"{header.name!r} is a sparse file")
+    if not header.isreg():
+        return Member(name=name, type=Type.OTHER)
 
     def chunks() -> Iterator[bytes]:
         with _reading(archive, header.name):
             yield from _chunks(tar.extractfile(header), header.size)
 
-    executable = bool(header.mode & 0o111)
-    return Member(name=name, type=Type.FILE, size=header.size, executable=executable, chunks=chunks)
+    return Member(name=name, type=Type.FILE, size=header.size, mode=header.mode & 0o7777, chunks=chunks)
 
 
-def _zip_members(archive: Path, file: BinaryIO) -> Iterator[Member]:
+def _zip_members(archive: str, file: BinaryIO) -> Iterator[Member]:
     with zipfile.ZipFile(file) as content:
         for info in content.infolist():
             yield _zip_member(archive, content, info)
 
 
-def _zip_member(archive: Path, content: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
+def _zip_member(archive: str, content: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     """Read a member; the upper half of its external attributes is a mode, or 0 from other systems."""
     name = _bytes(info.orig_filename)
     mode = info.external_attr >> 16
@@ -230,14 +253,13 @@ def _zip_member(archive: Path, content: zipfile.ZipFile, info: zipfile.ZipInfo) 
     if name.endswith(b"/") or format_bits == 0o040000:
         return Member(name=name, type=Type.DIRECTORY)
     if format_bits not in (0, 0o100000):
-        raise _BadArchiveError(f"{info.filename!r} is neither a file, a directory nor a link")
+        return Member(name=name, type=Type.OTHER)
 
     def chunks() -> Iterator[bytes]:
         with _reading(archive, info.filename), content.open(info) as stream:
             yield from _chunks(stream, info.file_size)
 
-    executable = bool(mode & 0o111)
-    return Member(name=name, type=Type.FILE, size=info.file_size, executable=executable, chunks=chunks)
+    return Member(name=name, type=Type.FILE, size=info.file_size, mode=mode & 0o7777, chunks=chunks)
 
 
 def _chunks(stream: Any, size: int) -> Iterator[bytes]:
@@ -298,3 +320,7 @@ class _Slice(io.RawIOBase):
 
 def _bytes(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")

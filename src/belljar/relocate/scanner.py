@@ -18,6 +18,7 @@ from belljar.errors import InputError
 from belljar.fsys import Entry, walk
 from belljar.placeholder import LENGTH
 from belljar.references import Reference, Table
+from belljar.relocate import compressed
 from belljar.relocate.search import Run, Window
 from belljar.types import Event, Progress, quiet
 
@@ -141,9 +142,22 @@ def _scan_file(path: str, window: Window) -> _Found:
     try:
         for place in window.along(fd):
             _sort(place, found)
+        if kind := compressed.format_of(os.pread(fd, 6, 0)):
+            _search_inside(fd, kind, found)
     finally:
         os.close(fd)
     return found
+
+
+def _search_inside(fd: int, kind: str, found: _Found) -> None:
+    """Report a reference inside a compressed file; where it lies in the file itself cannot be said."""
+    try:
+        run = compressed.search(fd, kind)
+    except OverflowError:
+        found.unsupported.append((0, f"more than {compressed.LIMIT >> 30} GiB inside {kind}, not searched"))
+        return
+    if run is not None:
+        found.unsupported.append((0, f"{_describe(run)}, inside {kind}"))
 
 
 def _scan_bytes(content: bytes) -> _Found:

@@ -40,6 +40,9 @@ def run(
     Raises HostError when the program is not installed or does not end within `timeout` seconds.
     """
     words = [os.fspath(word) for word in argv]
+    if "/" not in words[0] and find(words[0]) is None:
+        # Asked first: for a PATH with a directory that may not be read, exec says "Permission denied".
+        raise _not_found(words[0])
     # Of util-linux; without it, what is killed with SIGKILL leaves its child to end by itself.
     leash = ["setpriv", "--pdeathsig", "KILL", "--"] if find("setpriv") and find(words[0]) else []
     try:
@@ -53,7 +56,7 @@ def run(
             start_new_session=True,
         )
     except FileNotFoundError as error:
-        raise HostError(f"{words[0]}: not found on this machine", hint=f"install {words[0]}") from error
+        raise _not_found(words[0]) from error
     except OSError as error:
         raise HostError(f"{words[0]}: cannot be started: {error.strerror}") from error
     try:
@@ -70,6 +73,10 @@ def run(
         stdout=stdout.decode("utf-8", "replace"),
         stderr=stderr.decode("utf-8", "replace"),
     )
+
+
+def _not_found(program: str) -> HostError:
+    return HostError(f"{program}: not found on this machine", hint=f"install {program}")
 
 
 def find(program: str) -> Path | None:

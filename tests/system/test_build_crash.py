@@ -20,6 +20,7 @@ from test_build_support import (
     home,
     leftovers,
     recipe,
+    shared_cache,
     start,
     wait_for,
 )
@@ -150,6 +151,24 @@ def test_ctrl_c_while_packages_are_resolved_leaves_no_apt_and_no_lock(moment, tm
     assert err.splitlines()[-1] == "interrupted"
     assert alive(str(place)) == []
     assert sorted(os.listdir(tmp_path / "r")) == ["belljar.toml", "src"]
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_download_leaves_no_apt_and_goes_on_next_time(kind, tmp_path):
+    place = home(tmp_path / "h", own_cache=True)
+    (place / "cache").mkdir()
+    (place / "cache/apt").symlink_to(shared_cache() / "apt")
+    directory = recipe(tmp_path / "r")
+    process = start("fetch", directory, home=place)
+    wait_for(lambda: _children(process.pid))
+    os.killpg(process.pid, kind)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == (INTERRUPTED if kind == signal.SIGINT else -kind), err
+    assert "Traceback" not in err
+    assert alive(str(place)) == []
+    again = belljar("fetch", directory, home=place)
+    assert again.returncode == 0, again.stderr
+    assert leftovers(place) == []
 
 
 def _children(pid: int) -> list[str]:

@@ -352,7 +352,7 @@ def test_a_program_newer_than_its_guarantee_is_refused_by_symbol_and_file(tmp_pa
 def test_the_same_program_built_for_its_guarantee_is_stored(tmp_path, place):
     script = """
         export ZIG_GLOBAL_CACHE_DIR="$TMPDIR/zig" ZIG_LOCAL_CACHE_DIR="$TMPDIR/zig"
-        mkdir $PREFIX/bin; /opt/ziglang/ziglang/zig cc -target $BELLJAR_TARGET -o $PREFIX/bin/older main.c
+        mkdir $PREFIX/bin; /opt/ziglang/ziglang/zig cc -O2 -target $BELLJAR_TARGET -o $PREFIX/bin/older main.c
         """
     done = belljar("build", "--no-link", "--format", "json", _program(tmp_path / "r", script), home=place)
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import stat
 import tempfile
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 from test_build_support import alive, belljar, home, home_of, leftovers, recipe
 
-from belljar.build import GuaranteeError, build
+from belljar.build import GuaranteeError, build, output
 from belljar.errors import BuildError, InputError
 from belljar.placeholder import TAIL
 from belljar.relocate.install import install, plan
@@ -135,6 +136,15 @@ def test_what_is_no_file_is_refused_by_name(kind, made, kitchen):
     assert _stored(kitchen) == before
 
 
+def test_a_socket_is_refused_like_a_pipe(tmp_path):
+    (tmp_path / "f").write_text("x")
+    assert output.normalise(tmp_path) == 1
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        with pytest.raises(InputError, match=r"s: a device, socket or pipe \(1 in all\)"):
+            output.normalise(tmp_path)
+
+
 def test_a_device_cannot_even_be_made(made):
     with pytest.raises(BuildError, match="exit status"):
         made('mknod "$PREFIX/null" c 1 3')
@@ -153,32 +163,38 @@ def test_a_background_process_ends_with_the_script(made):
     assert alive("98765") == []
 
 
-def test_a_piece_of_the_placeholder_is_refused_where_relocation_is_promised(made, kitchen):
+# What relocation does not rewrite: a script that leaves it, and how it is named.
+TRACES = {
+    "a piece": ('echo "$PREFIX" | cut -c1-60 > "$PREFIX/piece"', "piece: offset 0: bytes 0..60 of the"),
+    "wide characters": (
+        """printf %s "$PREFIX" | fold -w1 | tr '\\n' '\\0' > "$PREFIX/wide\"""",
+        "wide: offset 0: the placeholder as UTF-16",
+    ),
+    "a file's name": ('touch "$PREFIX/$(echo "$PREFIX" | cut -c2-60)"', "of the placeholder, in the name"),
+}
+
+
+@pytest.mark.parametrize("trace", TRACES)
+def test_what_cannot_be_rewritten_is_refused_where_relocation_is_promised(trace, made, kitchen):
+    script, named = TRACES[trace]
     before = _stored(kitchen)
-    piece = 'echo "$PREFIX" | cut -c1-60 > "$PREFIX/piece"'
     with pytest.raises(GuaranteeError) as caught:
-        made(piece)
+        made(script)
     assert caught.value.exit_code == 1
-    assert "piece: offset 0" in caught.value.unsupported[0]
+    assert named in caught.value.unsupported[0]
     assert _stored(kitchen) == before
 
 
-@pytest.mark.parametrize(
-    "script",
-    [
-        'echo "$PREFIX" | cut -c1-60 > "$PREFIX/piece"',
-        'touch "$PREFIX/$(basename $(dirname "$PREFIX"))"; touch "$PREFIX/$(echo "$PREFIX" | cut -c2-60)"',
-    ],
-)
+@pytest.mark.parametrize("trace", TRACES)
 def test_where_relocation_is_not_promised_it_is_stored_and_install_says_why_not(
-    script, made, kitchen, tmp_path
+    trace, made, kitchen, tmp_path
 ):
-    artifact = made(script, "")
+    artifact = made(TRACES[trace][0], "")
     assert not artifact.record.relocatable
     done = belljar("install", str(artifact.name), "--to", tmp_path / "there", home=kitchen.data)
     assert done.returncode == 3
     assert "cannot be moved" in done.stderr
-    assert "of the placeholder" in done.stderr
+    assert TRACES[trace][1] in done.stderr
     assert not (tmp_path / "there").exists()
 
 

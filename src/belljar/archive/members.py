@@ -110,6 +110,17 @@ def opened(file: BinaryIO, name: str, *, other: bool = False) -> Iterator[Member
             yield member
 
 
+def holds_tar(file: BinaryIO) -> bool:
+    """Whether a file that is open and can seek is a tar archive in a compressed file."""
+    offset, magic = _USTAR
+    try:
+        with _reading(""):
+            file.seek(0)
+            return _decompressed(file).read(512).startswith(magic, offset)
+    except InputError:
+        return False
+
+
 @contextmanager
 def _reading(archive: str, member: str = "") -> Iterator[None]:
     """Turn every way in which the parsers fail on bad bytes into words."""

@@ -24,7 +24,7 @@ from belljar.home import Home
 ROOT = os.geteuid() == 0
 NOBODY = 65534
 PR_SET_DUMPABLE = 4
-SOURCE = os.pathsep.join([str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")])
+SOURCE = str(Path(__file__).parents[2] / "src") + os.pathsep + os.environ.get("PYTHONPATH", "/nowhere")
 
 TINY = ("deb:dash", "deb:coreutils")
 GCC = (*TINY, "deb:gcc", "deb:libc6-dev", "pypi:ziglang==0.17.0")

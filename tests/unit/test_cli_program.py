@@ -15,7 +15,7 @@ from belljar import errors
 from belljar.cli import entry
 from belljar.cli.entry import COMMANDS
 
-SOURCE = os.pathsep.join([str(Path(belljar.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+SOURCE = str(Path(belljar.__file__).parents[1]) + os.pathsep + os.environ.get("PYTHONPATH", "/nowhere")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -81,6 +82,8 @@ def main() -> NoReturn:
     with contextlib.suppress(BrokenPipeError):
         if sys.stdout is not None:  # closed by the caller
             sys.stdout.flush()
+        # All is said and done: an interrupt of the interpreter's last steps would change the exit status.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.exit(status)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status or 141)

@@ -4,6 +4,7 @@ import click
 
 from belljar.cli.talk import format_option, progress, show
 from belljar.home import Home
+from belljar.verify import Root
 
 
 @click.group(no_args_is_help=True)
@@ -90,3 +91,13 @@ def remove(names: tuple[str, ...]) -> None:
     for name in names:
         roots.remove(name, Home.from_environment())
         click.echo(f"removed {name}")
+
+
+def _json(root: Root) -> dict[str, str]:
+    return {
+        "name": root.name,
+        "libc": root.libc,
+        "arch": root.arch,
+        "path": str(root.path),
+        "origin": root.origin,
+    }

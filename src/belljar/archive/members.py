@@ -172,7 +172,7 @@ def _decompressed(file: BinaryIO) -> BinaryIO:
     if start.startswith(_GZIP):
         import gzip
 
-        return cast(BinaryIO, gzip.GzipFile(fileobj=file))
+        return cast(BinaryIO, gzip.GzipFile(fileobj=file, mode="rb"))
     if start.startswith(_BZIP2):
         import bz2
 

@@ -1,0 +1,346 @@
+"""A file as it lies in memory: what is executable, what a pointer slot will hold, what runs first.
+
+A slot is a word that the loader fills: calls to other files and, in shared libraries, to exported
+functions of the file itself go through one. A weak symbol's slot is left unresolved: another file's
+copy may be bound there.
+"""
+
+import struct
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+from belljar.audit.isa.functions import Functions
+from belljar.elf import Elf, Segment
+from belljar.elf.const import Binding, Flag1, Machine, SegmentType, Tag
+
+_EXECUTE, _WRITE = 1, 2
+_PREINIT_ARRAY, _PREINIT_ARRAYSZ, _INIT, _INIT_ARRAY, _INIT_ARRAYSZ = 32, 33, 12, 25, 27
+_RELACOUNT = 0x6FFFFFF9
+_SYMBOLIC = 16
+_FUNCTION, _IFUNC = 2, 10
+_SECTION_SYMTAB = 2
+_ROOT_NAMES = ("PyInit_", "JNI_OnLoad")
+_PROGBITS, _SECTION_EXECUTE = 1, 4
+GAP_LEAST = 16
+"""Shorter gaps are padding."""
+NAMES_LIMIT = 2_000_000
+"""How many symbols of `.symtab` are read at most."""
+
+
+class _Kinds(NamedTuple):
+    absolute: int
+    relative: int
+    irelative: int
+
+
+# Source: the psABIs of both.
+_RELOCATIONS = {
+    Machine.X86_64: _Kinds(absolute=1, relative=8, irelative=37),
+    Machine.AARCH64: _Kinds(absolute=257, relative=1027, irelative=1032),
+}
+
+
+class Export(NamedTuple):
+    """A dynamic symbol with its address, 0 for one of another file."""
+
+    name: str
+    address: int
+    type: int
+    binding: int
+
+
+class Slot(NamedTuple):
+    """What a slot will hold: a function of this file (`address`), one of another (`name`), or neither."""
+
+    address: int
+    name: str
+
+
+class Root(NamedTuple):
+    """A function that certainly runs, and what runs it."""
+
+    name: str
+    address: int
+
+
+NOTHING = Slot(0, "")
+
+
+class Image:
+    """One 64-bit little-endian file; addresses in, addresses out."""
+
+    def __init__(self, data: bytes, elf: Elf) -> None:
+        self.data = data
+        self.elf = elf
+        self.functions = Functions(data, elf)
+        self.executable = tuple(
+            item for item in elf.segments if item.type == SegmentType.LOAD and item.flags & _EXECUTE
+        )
+        self._kinds = _RELOCATIONS[Machine(elf.header.machine)]
+
+    def offset(self, address: int) -> int | None:
+        """Return where in the file the code at an address is; None when it is not executable."""
+        segment = self.segment(address)
+        return None if segment is None else address - segment.address + segment.offset
+
+    def segment(self, address: int) -> Segment | None:
+        """Return the executable segment that holds an address."""
+        for segment in self.executable:
+            if 0 <= address - segment.address < segment.file_size:
+                return segment
+        return None
+
+    def is_writable(self, address: int) -> bool:
+        """Whether an address is that of a variable."""
+        return any(
+            item.type == SegmentType.LOAD
+            and item.flags & _WRITE
+            and 0 <= address - item.address < item.memory_size
+            for item in self.elf.segments
+        )
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is started and not loaded by another."""
+        dynamic = self.elf.dynamic
+        return self.elf.header.type == 2 or bool(
+            self.elf.interpreter or (dynamic and dynamic.flags_1 & Flag1.PIE)
+        )
+
+    @cached_property
+    def code(self) -> tuple[tuple[int, int], ...]:
+        """Start and end of what is code: executable sections, whole segments where there are none.
+
+        Older linkers put read-only data into the executable segment.
+        """
+        found = []
+        for kind, flags, address, size in self._sections():
+            if flags & _SECTION_EXECUTE and kind == _PROGBITS and size and self.segment(address + size - 1):
+                found.append((address, address + size))
+        if not found:
+            found = [(item.address, item.address + item.file_size) for item in self.executable]
+        return tuple(sorted(found))
+
+    @cached_property
+    def gaps(self) -> tuple[tuple[int, int], ...]:
+        """Start and end of code that is in no function: hand-written assembly, padding, tables."""
+        found = []
+        rows = iter(self.functions.ranges)
+        begin, end = next(rows, (1 << 64, 1 << 64))
+        for start, stop in self.code:
+            at = start
+            while at < stop:
+                while end <= at:
+                    begin, end = next(rows, (1 << 64, 1 << 64))
+                if begin > at:
+                    found.append((at, min(begin, stop)))
+                at = end
+        return tuple(pair for pair in found if pair[1] - pair[0] >= GAP_LEAST)
+
+    @cached_property
+    def exports(self) -> tuple[Export, ...]:
+        """The dynamic symbols in the order of their table, the empty first one included."""
+        symbols = self.elf.symbols
+        at = self._table(Tag.SYMTAB, 24 * (len(symbols) + 1))
+        if at is None or not symbols:
+            return ()
+        rows = struct.iter_unpack("<IBBHQQ", self.data[at : at + 24 * (len(symbols) + 1)])
+        next(rows)
+        found = [Export("", 0, 0, 0)]
+        for symbol, row in zip(symbols, rows, strict=True):
+            found.append(Export(symbol.name, row[4] if symbol.defined else 0, symbol.type, symbol.binding))
+        return tuple(found)
+
+    @cached_property
+    def imports(self) -> frozenset[str]:
+        """The names that other files must define."""
+        return frozenset(symbol.name for symbol in self.elf.symbols if not symbol.defined)
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Function names by address: exported ones, and local ones where the file is not stripped."""
+        local = {address: name for name, address, kind in self._local_symbols() if kind == _FUNCTION}
+        return local | {item.address: item.name for item in self.exports if item.address}
+
+    def name_of(self, address: int) -> str:
+        """Return a function's name, its address when it has none."""
+        return self.names.get(address) or f"{address:#x}"
+
+    def resolve(self, slot: int) -> Slot:
+        """Return what the slot at an address will hold."""
+        known = self._symbolic.get(slot)
+        if known is not None:
+            return known
+        relative = self._relative(slot)
+        if relative is not None:
+            return Slot(relative, "")
+        return Slot(self._word(slot), "") if self.elf.dynamic is not None else NOTHING
+
+    @cached_property
+    def pointers(self) -> tuple[tuple[int, int], ...]:
+        """Slot and address of every word that will hold an address of code."""
+        rows = self._relative_rows
+        low = min((item.address for item in self.executable), default=0)
+        high = max((item.address + item.file_size for item in self.executable), default=0)
+        found = [
+            (slot, value) for slot, value in zip(rows[::3], rows[2::3], strict=True) if low <= value < high
+        ]
+        found += [(slot, known.address) for slot, known in self._symbolic.items()]
+        found += [(slot, self._word(slot)) for slot in self._relr()]
+        return tuple(pair for pair in found if self.segment(pair[1]) is not None)
+
+    @cached_property
+    def resolvers(self) -> frozenset[int]:
+        """The functions that pick an implementation when the file is loaded (IFUNC)."""
+        found = {
+            addend for _, info, addend in self._relocations() if info & 0xFFFFFFFF == self._kinds.irelative
+        }
+        return frozenset(found | {item.address for item in self.exports if item.type == _IFUNC})
+
+    def roots(self) -> Iterator[Root]:
+        """Yield the functions that run when the file is loaded, imported or started."""
+        entries = {entry.tag: entry.value for entry in self.elf.dynamic.entries} if self.elf.dynamic else {}
+        for name, array, size in (
+            ("preinit_array", _PREINIT_ARRAY, _PREINIT_ARRAYSZ),
+            ("init_array", _INIT_ARRAY, _INIT_ARRAYSZ),
+        ):
+            for number in range(min(entries.get(size, 0) // 8, len(self.data) // 8)):
+                address = self.resolve(entries.get(array, 0) + 8 * number).address
+                if self.segment(address) is not None:
+                    yield Root(f"{name}[{number}]", address)
+        if entries.get(_INIT):
+            yield Root("_init", entries[_INIT])
+        for item in self.exports:
+            if item.address and item.name.startswith(_ROOT_NAMES) and item.type == _FUNCTION:
+                yield Root(item.name, item.address)
+        if self.is_program and self.segment(self.elf.header.entry) is not None:
+            yield Root("entry", self.elf.header.entry)
+
+    @cached_property
+    def _symbolic(self) -> dict[int, Slot]:
+        """Slots that are filled by symbol, or by an IFUNC (which holds nothing that could be known)."""
+        found = {}
+        for at, info, addend in self._relocations():
+            kind, number = info & 0xFFFFFFFF, info >> 32
+            if kind == self._kinds.relative:
+                found[at] = Slot(addend, "")
+            elif number:
+                found[at] = self._bind(number)
+            elif kind == self._kinds.irelative:
+                found[at] = NOTHING
+        return found
+
+    def _bind(self, number: int) -> Slot:
+        if number >= len(self.exports):
+            return NOTHING
+        symbol = self.exports[number]
+        if not symbol.address:
+            return Slot(0, symbol.name)
+        if symbol.type == _IFUNC or not (self._binds_itself or symbol.binding == Binding.GLOBAL):
+            return NOTHING
+        return Slot(symbol.address, symbol.name)
+
+    @cached_property
+    def _binds_itself(self) -> bool:
+        """Whether nobody else's definition can take the place of this file's."""
+        dynamic = self.elf.dynamic
+        return self.is_program or bool(
+            dynamic and (dynamic.flags & 2 or any(entry.tag == _SYMBOLIC for entry in dynamic.entries))
+        )
+
+    @cached_property
+    def _relative_rows(self) -> memoryview:
+        """The relative relocations in front of the table: three words each, there are millions."""
+        count = min(self._number(_RELACOUNT), self._number(Tag.RELASZ) // 24)
+        at = self._table(Tag.RELA, 24 * count)
+        return memoryview(self.data)[at : at + 24 * count if at else 0].cast("q")
+
+    def _relocations(self) -> Iterator[tuple[int, int, int]]:
+        """Yield offset, info and addend of all other relocations."""
+        skipped = 8 * len(self._relative_rows)
+        for start, size in ((Tag.RELA, Tag.RELASZ), (Tag.JMPREL, Tag.PLTRELSZ)):
+            length = self._number(size) // 24 * 24
+            at = self._table(start, length)
+            if at is not None:
+                yield from struct.iter_unpack("<QQq", self.data[at + skipped : at + length])
+            skipped = 0
+
+    def _relative(self, slot: int) -> int | None:
+        """Search the relative relocations, which linkers sort by address; a miss decides nothing."""
+        rows = self._relative_rows
+        low, high = 0, len(rows) // 3
+        while low < high:
+            middle = (low + high) // 2
+            if rows[3 * middle] < slot:
+                low = middle + 1
+            else:
+                high = middle
+        is_found = 3 * low < len(rows) and rows[3 * low] == slot
+        return rows[3 * low + 2] if is_found else None
+
+    def _relr(self) -> Iterator[int]:
+        """Yield the addresses of packed relative relocations (gABI, DT_RELR)."""
+        length = self._number(Tag.RELRSZ) // 8 * 8
+        at = self._table(Tag.RELR, length)
+        if at is None:
+            return
+        where = 0
+        for (entry,) in struct.iter_unpack("<Q", self.data[at : at + length]):
+            if entry & 1:
+                yield from (where + 8 * bit for bit in range(63) if entry >> (bit + 1) & 1)
+                where += 63 * 8
+            else:
+                yield entry
+                where = entry + 8
+
+    def _word(self, address: int) -> int:
+        """Return the word at an address if it is the address of code, else 0."""
+        at = self.elf.offset_of(address)
+        if at is None or at + 8 > len(self.data):
+            return 0
+        value = int.from_bytes(self.data[at : at + 8], "little")
+        return value if self.segment(value) is not None else 0
+
+    def _number(self, tag: int) -> int:
+        entry = self.elf.dynamic.first(tag) if self.elf.dynamic else None
+        return entry.value if entry else 0
+
+    def _table(self, tag: int, length: int) -> int | None:
+        """Return where a table of that length starts in the file; None when it is not all there."""
+        address = self._number(tag)
+        at = self.elf.offset_of(address) if address else None
+        return at if at is not None and length and at + length <= len(self.data) else None
+
+    def _local_symbols(self) -> Iterator[tuple[str, int, int]]:
+        """Yield name, address and type from `.symtab`; nothing where section headers are damaged."""
+        data = self.data
+        sections = self._section_rows
+        for section in sections:
+            if section[1] != _SECTION_SYMTAB or section[6] >= len(sections):
+                continue
+            at, length = section[4], section[5] // 24 * 24
+            strings, room = sections[section[6]][4:6]
+            if at + length > len(data) or strings + room > len(data) or length > 24 * NAMES_LIMIT:
+                continue
+            for name, info, _other, index, value, _size in struct.iter_unpack(
+                "<IBBHQQ", data[at : at + length]
+            ):
+                end = data.find(b"\0", strings + name, strings + room) if index and value else -1
+                if end > strings + name:
+                    yield data[strings + name : end].decode("utf-8", "replace"), value, info & 15
+
+    def _sections(self) -> Iterator[tuple[int, int, int, int]]:
+        """Yield type, flags, address and size of every section."""
+        for row in self._section_rows:
+            yield row[1], row[2], row[3], row[5]
+
+    @cached_property
+    def _section_rows(self) -> tuple[tuple[int, ...], ...]:
+        """The section headers; empty where there are none or they are damaged."""
+        data = self.data
+        (table,) = struct.unpack_from("<Q", data, 40)
+        size, count = struct.unpack_from("<HH", data, 58)
+        if size != 64 or table + 64 * count > len(data):
+            return ()
+        return tuple(struct.iter_unpack("<IIQQQQIIQQ", data[table : table + 64 * count]))

@@ -1,0 +1,236 @@
+"""The verdict from all code of a file, when nothing that runs at load time has given one.
+
+*Strong* functions are those that a root (an export, an initialiser, the entry) reaches by calls alone
+without passing a function that asks the CPU. If a file asks nowhere, a strong function of some level is
+a firm need. If it does ask, a strong function may still be guarded, by a flag in a structure or an
+argument, so the verdict is doubt with names. Everything else stands behind a check or a table of
+pointers, and counts as dispatched.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from belljar.audit.isa import graph as graphs
+from belljar.audit.isa.code import Machine
+from belljar.audit.isa.facts import By, Coverage, Evidence, Extension, IsaFacts, Tier
+from belljar.audit.isa.graph import Graph
+from belljar.audit.isa.image import Image
+from belljar.audit.isa.load import LoadProof
+
+NAMES_SHOWN = 20
+SPREAD_FUNCTIONS = 200
+SPREAD_SHARE = 0.20
+SPREAD_SHARE_LOWEST = 0.04
+CODE_LIMIT = 400 << 20
+"""Above this many bytes of code only the proof from the load roots is tried."""
+_FUNCTION = 2
+_NAMED = re.compile(
+    r"(?<![A-Za-z])(?i:s?sse[234]?[._]?[0-9]?|avx[0-9]*|fma[34]?|bmi[12]?|haswell|skylakex?|sandybridge|zen|prescott"
+    r"|nehalem|x86[-_]64[-_]v[234]|sve2?|neon|dotprod|i8mm|armv8\w*|lse|vaes|pclmul\w*|popcnt|sha_?ni|shaext|aesni)"
+    r"(?![a-z])|(?:Avx(?:2|512)?|AVX(?:2|512\w*)|Ssse3|SSSE3|S[Ss][Ee][34][12]?|Haswell|HASWELL)(?![a-z])"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """What all code needs: the bits of each function that has some, those of the gaps, sizes in bytes."""
+
+    bits: dict[int, int]
+    gap_bits: int
+    coverage: Coverage
+
+    @property
+    def all_bits(self) -> int:
+        """The bits of functions and gaps together."""
+        found = self.gap_bits
+        for bits in self.bits.values():
+            found |= bits
+        return found
+
+
+def survey(image: Image, machine: Machine, facts: IsaFacts, loaded: LoadProof) -> IsaFacts:
+    """Complete `facts`, which say what is proven at load time, by all that the code tells."""
+    size = sum(end - start for start, end in image.code)
+    if size > CODE_LIMIT:
+        return replace(facts, note=f"{size >> 20} MB of code: only what runs at load time was decoded")
+    decoded = decode(image, machine)
+    facts = replace(facts, coverage=decoded.coverage)
+    if not decoded.all_bits & ~machine.detection:
+        return facts if loaded.level else replace(facts, tier=Tier.BASELINE)
+    return _Verdict(image, machine, decoded).complete(facts, loaded)
+
+
+def decode(image: Image, machine: Machine) -> Decoded:
+    """Decode every function and every gap between functions."""
+    found = {}
+    described = 0
+    for number, (start, end) in enumerate(image.functions.ranges):
+        bits = machine.needs_of(start, end)
+        described += end - start
+        if bits:
+            found[number] = bits
+    gap_bits = gaps = 0
+    for start, end in image.gaps:
+        gap_bits |= machine.needs_of(start, end)
+        gaps += end - start
+    coverage = Coverage(described=described, gaps=gaps, decoded=described + gaps)
+    return Decoded(bits=found, gap_bits=gap_bits, coverage=coverage)
+
+
+class _Verdict:
+    """The functions of one file, sorted by who reaches them."""
+
+    def __init__(self, image: Image, machine: Machine, decoded: Decoded) -> None:
+        self._image, self._machine, self._decoded = image, machine, decoded
+        graph = graphs.build(image, machine)
+        detecting = {number for number, bits in decoded.bits.items() if bits & machine.detection}
+        self._aware = graphs.aware(image, machine, graph, detecting)
+        self._named = {number for number in decoded.bits if _NAMED.search(self._name(number))}
+        barred = self._aware | self._named
+        roots = self._roots()
+        self._reached = graphs.reach(roots, (graph.calls,), barred)
+        self._open = self._unguarded(graph, roots, barred)
+        self._strong = {number for number in self._reached if number in decoded.bits and number not in barred}
+        self._detects = bool(
+            self._aware
+            or decoded.gap_bits & machine.detection
+            or image.resolvers
+            or any(map(graphs.is_detection, image.imports))
+        )
+
+    def complete(self, facts: IsaFacts, loaded: LoadProof) -> IsaFacts:
+        """Raise `facts` by firm needs, and add what is suspected or dispatched."""
+        if not self._detects:
+            facts = self._add_firm(facts)
+        names = [name for name, _ in self._machine.levels]
+        rank = names.index(facts.needs) + 1 if facts.needs in names else 0
+        above = self._machine.levels[rank:]
+        suspected, tier = self._suspect(rank)
+        if facts.tier not in (Tier.CERTAIN, Tier.FIRM):
+            facts = replace(facts, tier=tier)
+        facts = replace(
+            facts,
+            suspected=suspected,
+            dispatched=self._dispatched(above),
+            extensions=self._extensions(loaded),
+            functions=self._names(dict(self._machine.levels).get(suspected or "", 0)),
+        )
+        return self._weigh_extensions(facts)
+
+    def _weigh_extensions(self, facts: IsaFacts) -> IsaFacts:
+        """Let features outside the levels raise a verdict that the levels leave open."""
+        tiers = {item.tier for item in facts.extensions}
+        if facts.tier in (Tier.CERTAIN, Tier.FIRM) or not tiers & {Tier.FIRM, Tier.POSSIBLE}:
+            return facts
+        wanted = Tier.FIRM if Tier.FIRM in tiers else Tier.POSSIBLE
+        if wanted == Tier.POSSIBLE and facts.tier != Tier.DISPATCHED:
+            return facts
+        bits = dict(self._machine.extensions())
+        named = [item.name for item in facts.extensions if item.tier == wanted]
+        if wanted == Tier.POSSIBLE:
+            functions = self._names(sum(bits[name] for name in named))
+            return replace(facts, tier=Tier.POSSIBLE, functions=functions)
+        evidence = tuple(
+            self._evidence(name, bits[name], min(self._with(self._strong, bits[name]))) for name in named
+        )
+        return replace(facts, tier=Tier.FIRM, by=By.NO_DETECTION, evidence=(*facts.evidence, *evidence))
+
+    def _add_firm(self, facts: IsaFacts) -> IsaFacts:
+        for name, bits in reversed(self._machine.levels):
+            if facts.needs == name:
+                return facts
+            numbers = self._with(self._strong, bits)
+            if numbers:
+                evidence = self._evidence(name, bits, min(numbers))
+                return replace(
+                    facts,
+                    needs=name,
+                    by=By.NO_DETECTION,
+                    tier=Tier.FIRM,
+                    evidence=(*facts.evidence, evidence),
+                )
+        return facts
+
+    def _suspect(self, rank: int) -> tuple[str | None, Tier]:
+        """Return the highest level above the proven one that code may need unguarded, and how likely."""
+        above = self._machine.levels[rank:]
+        count = len(self._image.functions)
+        shares = [len(self._with(self._open, bits)) / max(count, 1) for _, bits in self._machine.levels]
+        for place, (name, bits) in reversed(list(enumerate(above, rank))):
+            lowest = place == 0 and len(shares) > 1
+            share = shares[0] - shares[1] if lowest else shares[place]
+            enough = share >= (SPREAD_SHARE_LOWEST if lowest else SPREAD_SHARE)
+            if enough and count >= SPREAD_FUNCTIONS and self._with(self._strong, bits):
+                return name, Tier.PROBABLE
+        for name, bits in reversed(above):
+            if self._with(self._strong, bits):
+                return name, Tier.POSSIBLE
+        if self._detects:
+            return None, Tier.DISPATCHED
+        suspected = next((name for name, bits in reversed(above) if bits & self._decoded.all_bits), None)
+        return suspected, Tier.UNDECIDED
+
+    def _dispatched(self, above: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+        """Count the functions that are not strong by the highest level that they need, if not proven."""
+        if not self._detects:
+            return ()
+        counts: Counter[str] = Counter()
+        for number, bits in self._decoded.bits.items():
+            level = next((name for name, mask in reversed(above) if bits & mask), None)
+            if level is not None and number not in self._strong:
+                counts[level] += 1
+        return tuple(sorted(counts.items()))
+
+    def _extensions(self, loaded: LoadProof) -> tuple[Extension, ...]:
+        found = []
+        for name, bit in sorted(self._machine.extensions()):
+            users = self._with(self._decoded.bits, bit)
+            if not users and not self._decoded.gap_bits & bit:
+                continue
+            strong = users & self._strong
+            tier = Tier.DISPATCHED if self._detects else Tier.UNDECIDED
+            if strong:
+                tier = Tier.POSSIBLE if self._detects else Tier.FIRM
+            if name in loaded.extensions:
+                tier = Tier.CERTAIN
+            found.append(Extension(name=name, tier=tier, functions=len(users)))
+        return tuple(found)
+
+    def _names(self, bits: int) -> tuple[str, ...]:
+        numbers = sorted(self._with(self._strong, bits))[:NAMES_SHOWN]
+        return tuple(map(self._name, numbers))
+
+    def _evidence(self, need: str, bits: int, number: int) -> Evidence:
+        chain = [number]
+        while self._reached[chain[-1]] >= 0:
+            chain.append(self._reached[chain[-1]])
+        root, *rest = map(self._name, reversed(chain))
+        functions = self._image.functions
+        site = next(iter(self._machine.sites(functions.starts[number], functions.end(number), bits)), 0)
+        return Evidence(
+            need=need, root=root, chain=tuple(rest), address=site, instruction=self._machine.text(site)
+        )
+
+    def _with(self, numbers: Iterable[int], bits: int) -> set[int]:
+        return {number for number in numbers if self._decoded.bits.get(number, 0) & bits}
+
+    def _name(self, number: int) -> str:
+        return self._image.name_of(self._image.functions.starts[number])
+
+    def _roots(self) -> set[int]:
+        known = self._image.functions.known
+        addresses = {item.address for item in self._image.exports if item.type == _FUNCTION}
+        addresses |= {root.address for root in self._image.roots()}
+        return {known[address] for address in addresses if address in known}
+
+    def _unguarded(self, graph: Graph, roots: set[int], barred: set[int]) -> set[int]:
+        """Return the functions that something reaches which is neither aware nor named after a CPU."""
+        image = self._image
+        called = {
+            number for table in (graph.calls, graph.mentions) for row in table.values() for number in row
+        }
+        pointed = {image.functions.known.get(address, -1) for _, address in image.pointers}
+        starts = roots | pointed | (set(range(len(image.functions))) - called)
+        return set(graphs.reach(starts - {-1}, (graph.calls, graph.mentions), barred)) - barred

@@ -9,6 +9,7 @@ It runs only when there is something to report: reading a good file costs nothin
 """
 
 import contextlib
+import datetime
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ Key = tuple[str | int, ...]
 """Where a value stands: names of tables and keys, indexes of arrays."""
 
 _KINDS = {str: "a string", bool: "true or false", int: "a number", float: "a number", list: "an array"}
+_KINDS |= {datetime.date: "a date like 2030-12-31"}
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -176,6 +178,23 @@ class Table:
         """Return a table; an empty one where the key is missing."""
         value = self._get(name, dict, required=required)
         return self._document.table(value or {}, (*self.key, name))
+
+    def tables(self, name: str) -> "tuple[Table, ...]":
+        """Return an array of tables; empty where the key is missing."""
+        values = self._get(name, list, required=False) or []
+        for index, value in enumerate(values):
+            if not isinstance(value, dict):
+                self.complain_of((name, index), f"should be a table, is {_kind(value)}")
+        return tuple(
+            self._document.table(value, (*self.key, name, index))
+            for index, value in enumerate(values)
+            if isinstance(value, dict)
+        )
+
+    def date(self, name: str) -> datetime.date | None:
+        """Return a date; None where the key is missing."""
+        value: datetime.date | None = self._get(name, datetime.date, required=False)
+        return value
 
     def text_values(self, name: str) -> dict[str, str]:
         """Return a table whose values are all strings, whatever its keys; empty where the key is missing."""

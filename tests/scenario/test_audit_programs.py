@@ -111,12 +111,12 @@ def test_the_json_is_json_and_says_the_same(tree):
     tree("bin/new", target=NEW)
     report = audit([tree.root], policy=POLICY)
     value = json.loads(json.dumps(report.to_json()))
-    assert value["version"] == 1
-    assert value["passed"] is False
+    assert value["version"] == 2
+    assert value["verdict"] == "fail"
     assert value["policy"]["glibc"] == "2.17"
-    assert value["floor"]["glibc"] == value["files"][0]["floor"] == "2.34"
-    assert value["isa"] == {"declared": "x86-64", "level": "not checked"}
-    assert value["findings"][0]["symbols"] == list(report.findings[0].symbols)
+    assert value["floors"]["glibc"] == value["files"][0]["floors"]["glibc"] == "2.34"
+    assert value["files"][0]["findings"] == value["findings"]
+    assert value["findings"][0]["evidence"]["symbols"] == list(report.findings[0].symbols)
 
 
 def test_a_program_for_aarch64_is_audited_alike(tree):
@@ -157,10 +157,10 @@ def test_libraries_of_32_bits_and_of_big_endian_machines_are_audited_alike(tree,
 def test_rpath_and_runpath_are_told_apart(tree):
     path = tree("bin/x", "-Wl,-rpath,/opt/lib:$ORIGIN/../lib")
     (file,) = audit([path]).files
-    assert (file.rpath, file.runpath) == (None, "/opt/lib:$ORIGIN/../lib")
+    assert (file.rpath, file.runpath) == ((), ("/opt/lib", "$ORIGIN/../lib"))
     patch_tag(path, Tag.RUNPATH, Tag.RPATH)
     (file,) = audit([path]).files
-    assert (file.rpath, file.runpath) == ("/opt/lib:$ORIGIN/../lib", None)
+    assert (file.rpath, file.runpath) == (("/opt/lib", "$ORIGIN/../lib"), ())
 
 
 def test_a_program_says_the_same_without_section_headers(tree):
@@ -298,7 +298,7 @@ def test_progress_counts_every_file_to_the_end(tree):
     tree("bin/y")
     events = []
     audit([tree.root], progress=events.append)
-    assert [(event.done, event.total) for event in events] == [(0, 2), (1, 2), (2, 2)]
+    assert [(event.done, event.total) for event in events if event.total] == [(1, 2), (2, 2)]
 
 
 def test_names_that_would_move_the_cursor_are_escaped(tree):

@@ -16,8 +16,8 @@ PLAIN = FileFacts(
     interpreter="/lib64/ld-linux-x86-64.so.2",
     needed=("libc.so.6",),
     soname=None,
-    rpath=None,
-    runpath=None,
+    rpath=(),
+    runpath=(),
     versions=(),
     defines_glibc=False,
     kernel=None,
@@ -114,12 +114,12 @@ def test_a_loader_of_its_own_place_is_an_error_unless_any_will_do():
 
 @pytest.mark.parametrize("entry", ["lib", "", "./lib", "../lib"])
 def test_a_search_path_from_the_working_directory_is_an_error(entry):
-    assert rules(facts(runpath=f"$ORIGIN/../lib:{entry}:$ORIGIN")) == [("search-path", Severity.ERROR)]
+    assert rules(facts(runpath=("$ORIGIN/../lib", entry, "$ORIGIN"))) == [("search-path", Severity.ERROR)]
 
 
 def test_an_absolute_search_path_is_noted_and_origin_is_not():
-    assert rules(facts(rpath="/opt/x/lib")) == [("search-path", Severity.NOTE)]
-    assert rules(facts(rpath="$ORIGIN/../lib:${ORIGIN}")) == []
+    assert rules(facts(rpath=("/opt/x/lib",))) == [("search-path", Severity.NOTE)]
+    assert rules(facts(rpath=("$ORIGIN/../lib", "${ORIGIN}"))) == []
 
 
 @pytest.mark.parametrize("where", list(Where))

@@ -3,8 +3,8 @@
 import pytest
 
 from belljar.audit import GlibcVersion
-from belljar.audit.distributions import distributions
-from belljar.audit.glibc import is_family, release_of
+from belljar.audit.floors.distributions import distributions
+from belljar.audit.floors.glibc import is_family, release_of
 from belljar.errors import InputError
 
 

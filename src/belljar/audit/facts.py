@@ -1,24 +1,38 @@
 """What one ELF file needs of the machine that runs it.
 
-The floor is the highest glibc release among the versions that the file needs. A need marked weak
-(VER_FLG_WEAK) sets no floor by itself: the loader only warns when it is missing (glibc's
-elf/dl-version.c). But a symbol that is not weak and bound to such a version fails to resolve there,
-so with one the need counts in full. A need that is not marked counts even where all its symbols are
-weak: the loader refuses the file before it looks at symbols.
+A need marked weak (VER_FLG_WEAK) sets no floor by itself: the loader only warns when it is missing
+(glibc's elf/dl-version.c). But a symbol that is not weak and bound to such a version fails to resolve
+there, so with one the need counts in full. A need that is not marked counts even where all its
+symbols are weak: the loader refuses the file before it looks at symbols.
 
-Packed relative relocations (DT_RELR) need a loader of 2.36; ld says so by a version, lld and mold
-not always: an older loader would skip them and the program crash. They count with or without.
+What a file does not say by versions belljar knows: packed relative relocations (DT_RELR) need a
+loader of 2.36, and an older one skips them and the program crashes; ld says so by a version, lld and
+mold not always. A reference without a version, and every one of an object file, needs the release
+that first had the symbol.
 """
 
 import enum
-from collections.abc import Iterable
-from dataclasses import dataclass
+import mmap
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
-from belljar.audit.glibc import RELR_MARKER, GlibcVersion, release_of
+from belljar.audit.floors.glibc import RELR_MARKER, GlibcVersion, is_family, release_of
+from belljar.audit.floors.kernel import kernel_of
+from belljar.audit.floors.musl import hindrances, is_musl_itself
+from belljar.audit.floors.series import FLOORS, Number, dotted, split
+from belljar.audit.floors.symbols import NONSHARED, first
 from belljar.audit.leaks import Leak, find_leaks
-from belljar.audit.machines import arch_of
-from belljar.elf import Elf, Symbol
+from belljar.audit.machines import arch_of, is_musl
+from belljar.elf import Elf, Symbol, VersionNeed, object_symbols
 from belljar.elf.const import HIDDEN, Binding, Flag1, Tag, Type
+
+if TYPE_CHECKING:
+    from belljar.audit.isa.facts import IsaFacts
+
+Content = bytes | mmap.mmap
+"""The bytes of a file, in memory or mapped."""
+_COMPILERS = ("libgcc_s.", "libstdc++.")
 
 
 class Kind(enum.StrEnum):
@@ -30,6 +44,17 @@ class Kind(enum.StrEnum):
     OBJECT = "object"
     CORE = "core"
     OTHER = "other"
+
+
+class Known(enum.StrEnum):
+    """What a need is known by."""
+
+    VERSION = "version"
+    """The file names the version."""
+    SYMBOL = "symbol"
+    """It refers, without version, to a symbol that came with it."""
+    RELOCATIONS = "relocations"
+    """It has relocations that only newer loaders apply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +70,7 @@ class VersionUse:
     weak: bool
     required: bool
     symbols: tuple[str, ...]
+    known: Known = Known.VERSION
 
     @property
     def glibc(self) -> GlibcVersion | None:
@@ -54,7 +80,11 @@ class VersionUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFacts:
-    """One file: its path as given, what it is, and all that it asks for."""
+    """One file: its path as given, what it is, and all that it asks for.
+
+    `musl` says what hinders it from running on musl. `unversioned` are its strong references without
+    version; `defines`, for objects, the names of glibc's symbols that it brings itself.
+    """
 
     path: str
     kind: Kind
@@ -62,13 +92,27 @@ class FileFacts:
     interpreter: str | None
     needed: tuple[str, ...]
     soname: str | None
-    rpath: str | None
-    runpath: str | None
+    rpath: tuple[str, ...]
+    runpath: tuple[str, ...]
     versions: tuple[VersionUse, ...]
     defines_glibc: bool
     kernel: str | None
     build_id: str | None
     leaks: tuple[Leak, ...]
+    musl: tuple[str, ...] = ()
+    unversioned: frozenset[str] = frozenset()
+    defines: frozenset[str] = frozenset()
+
+    isa: "IsaFacts | None" = None
+
+    def without(self, defined: Set[str]) -> Self:
+        """Return the same without needs of symbols that something else defines."""
+        left = (
+            replace(use, symbols=tuple(s for s in use.symbols if s not in defined)) for use in self.versions
+        )
+        return replace(
+            self, versions=tuple(use for use in left if use.symbols), unversioned=self.unversioned - defined
+        )
 
     @property
     def floor(self) -> GlibcVersion | None:
@@ -77,28 +121,109 @@ class FileFacts:
 
     @property
     def causes(self) -> tuple[VersionUse, ...]:
-        """The needs that set the floor."""
+        """The needs that set the glibc floor."""
         floor = self.floor
         return tuple(use for use in self.versions if floor and use.required and use.glibc == floor)
 
+    @property
+    def floors(self) -> "Floors":
+        """The oldest releases of everything on which the file loads."""
+        found: dict[str, Number] = {}
+        for use in self.versions:
+            named = split(use.version) if use.required else None
+            if named is not None:
+                found[named[0]] = max(named[1], found.get(named[0], ()))
+        named_floors = {key: dotted(found[series]) for key, series in FLOORS.items() if series in found}
+        isa = self.isa.needs if self.isa is not None and self.isa.is_proven else None
+        return Floors(**named_floors | {"glibc": _text(self.floor)}, kernel=self.kernel, isa=isa)
 
-def facts_of(path: str, data: bytes, elf: Elf, *, build_paths: Iterable[str] = ()) -> FileFacts:
+    @property
+    def is_for_musl(self) -> bool:
+        """Whether it is linked against musl."""
+        return is_musl(self.interpreter or "") or any(
+            name == "libc.so" or name.startswith("libc.musl-") for name in self.needed
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floors:
+    """The oldest release of each on which something runs, in digits and dots; None: none is needed.
+
+    `gcc` is that of libgcc's symbols, `isa` the CPU level that is certainly or firmly needed.
+    """
+
+    glibc: str | None = None
+    glibcxx: str | None = None
+    cxxabi: str | None = None
+    gcc: str | None = None
+    kernel: str | None = None
+    isa: str | None = None
+
+
+def facts_of(path: str, data: Content, elf: Elf, *, build_paths: Iterable[str] = ()) -> FileFacts:
     """Return what the file at `path`, with these bytes, asks for."""
     dynamic = elf.dynamic
-    return FileFacts(
-        path=path,
-        kind=kind_of(elf),
-        arch=arch_of(elf.header),
-        interpreter=elf.interpreter,
-        needed=dynamic.needed if dynamic else (),
+    arch = arch_of(elf.header)
+    kernel = kernel_of(elf, data)
+    common: dict[str, Any] = {
+        "path": path,
+        "kind": kind_of(elf),
+        "arch": arch,
+        "interpreter": elf.interpreter,
+        "build_id": elf.build_id,
+        "kernel": None if kernel is None else dotted(kernel),
+        "leaks": find_leaks(data, elf, build_paths) if build_paths else (),
+    }
+    if elf.header.type == Type.REL:
+        return _object_facts(common, object_symbols(memoryview(data)))
+    uses, unversioned = _uses(elf, arch)
+    needed = dynamic.needed if dynamic else ()
+    facts = FileFacts(
+        **common,
+        needed=needed,
         soname=dynamic.soname if dynamic else None,
-        rpath=dynamic.rpath if dynamic else None,
-        runpath=dynamic.runpath if dynamic else None,
-        versions=_uses(elf),
+        rpath=_entries(dynamic.rpath if dynamic else None),
+        runpath=_entries(dynamic.runpath if dynamic else None),
+        versions=uses,
         defines_glibc=any(release_of(item.name) for item in elf.definitions),
-        kernel=".".join(map(str, elf.kernel)) if elf.kernel else None,
-        build_id=elf.build_id,
-        leaks=find_leaks(data, elf, build_paths),
+        unversioned=unversioned,
+    )
+    return replace(facts, musl=_musl(facts))
+
+
+def _object_facts(common: dict[str, Any], symbols: Iterable[Symbol]) -> FileFacts:
+    arch = common["arch"]
+    wanted = {item.name for item in symbols if not item.defined and item.binding != Binding.WEAK}
+    return FileFacts(
+        **common,
+        needed=(),
+        soname=None,
+        rpath=(),
+        runpath=(),
+        versions=tuple(_known_uses(wanted - NONSHARED, arch)),
+        defines_glibc=False,
+        unversioned=frozenset(wanted),
+        defines=frozenset(item.name for item in symbols if item.defined and first(item.name, arch)),
+    )
+
+
+def _entries(value: str | None) -> tuple[str, ...]:
+    return () if value is None else tuple(value.split(":"))
+
+
+def _musl(facts: FileFacts) -> tuple[str, ...]:
+    """Return what hinders the file from running on musl."""
+    if facts.is_for_musl or facts.kind not in (Kind.EXECUTABLE, Kind.SHARED) or facts.defines_glibc:
+        return ()
+    bound = [use for use in facts.versions if use.glibc and use.required]
+    return hindrances(
+        interpreter=facts.interpreter if facts.kind is Kind.EXECUTABLE else None,
+        missing_libraries=[
+            name
+            for name in facts.needed
+            if is_family(name) and not is_musl_itself(name) and name[:3] != "ld-"
+        ],
+        symbols=[name for use in bound for name in use.symbols],
     )
 
 
@@ -124,29 +249,42 @@ def _kind_of_program(elf: Elf) -> Kind:
     return Kind.EXECUTABLE if is_linked else Kind.STATIC
 
 
-def _uses(elf: Elf) -> tuple[VersionUse, ...]:
+def _uses(elf: Elf, arch: str) -> tuple[tuple[VersionUse, ...], frozenset[str]]:
+    """Return the versions that a file needs, and its strong references without version."""
     bound: dict[int, list[Symbol]] = {}
+    unversioned = set()
     for symbol in elf.symbols:
         if symbol.library is not None:
             bound.setdefault(symbol.version_index, []).append(symbol)
+        elif not symbol.defined and symbol.binding != Binding.WEAK:
+            unversioned.add(symbol.name)
     uses = []
     # Of two needs with one index the loader lets the last have it, and the symbols.
     for need in reversed(elf.needs):
-        symbols = bound.pop(need.index & ~HIDDEN, ())
-        is_called = any(symbol.binding != Binding.WEAK for symbol in symbols)
-        uses.append(
-            VersionUse(
-                library=need.library,
-                version=need.name,
-                weak=need.weak,
-                required=not need.weak or is_called,
-                symbols=tuple(sorted({symbol.name for symbol in symbols})),
-            )
-        )
+        uses.append(_use(need, bound.pop(need.index & ~HIDDEN, [])))
     uses.reverse()
     if _lacks_relr_marker(elf):
-        uses.append(VersionUse(library="", version=RELR_MARKER, weak=False, required=True, symbols=()))
-    return tuple(uses)
+        uses.append(_marker_use())
+    if _refers_to_glibc_alone(elf):
+        uses += _known_uses(unversioned, arch)
+    return tuple(uses), frozenset(unversioned)
+
+
+def _use(need: VersionNeed, symbols: Iterable[Symbol]) -> VersionUse:
+    is_called = any(symbol.binding != Binding.WEAK for symbol in symbols)
+    return VersionUse(
+        library=need.library,
+        version=need.name,
+        weak=need.weak,
+        required=not need.weak or is_called,
+        symbols=tuple(sorted({symbol.name for symbol in symbols})),
+    )
+
+
+def _marker_use() -> VersionUse:
+    return VersionUse(
+        library="", version=RELR_MARKER, weak=False, required=True, symbols=(), known=Known.RELOCATIONS
+    )
 
 
 def _lacks_relr_marker(elf: Elf) -> bool:
@@ -155,3 +293,32 @@ def _lacks_relr_marker(elf: Elf) -> bool:
         return False
     names = {need.name for need in elf.needs}
     return RELR_MARKER not in names and any(map(release_of, names))
+
+
+def _refers_to_glibc_alone(elf: Elf) -> bool:
+    """Whether a name without version that glibc has can mean no other library's."""
+    needed = elf.dynamic.needed if elf.dynamic else ()
+    is_known = all(is_family(name) or name.startswith(_COMPILERS) for name in needed)
+    return is_known and "libc.so.6" in needed
+
+
+def _known_uses(names: Iterable[str], arch: str) -> Iterator[VersionUse]:
+    """Yield, by release, the needs of references without version: what the table says of their names."""
+    found: dict[tuple[GlibcVersion, str], list[str]] = {}
+    for name in names:
+        origin = first(name, arch)
+        if origin is not None:
+            found.setdefault((origin.release, origin.library), []).append(name)
+    for (release, library), symbols in sorted(found.items()):
+        yield VersionUse(
+            library=library,
+            version=f"GLIBC_{release}",
+            weak=False,
+            required=True,
+            symbols=tuple(sorted(symbols)),
+            known=Known.SYMBOL,
+        )
+
+
+def _text(version: GlibcVersion | None) -> str | None:
+    return None if version is None else str(version)

@@ -10,6 +10,7 @@ Not found: paths in compressed debug sections, and in encodings other than UTF-8
 
 import bisect
 import enum
+import mmap
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -60,7 +61,7 @@ _GOES_ON = re.compile(rb"[\w.+~@%-]")
 _INSIDE_PATH = re.compile(rb"(?:/[\w.+~@%-]+|(?<![\w+~@%-])\.\.?)\Z")
 
 
-def find_leaks(data: bytes, elf: Elf, prefixes: Iterable[str]) -> tuple[Leak, ...]:
+def find_leaks(data: bytes | mmap.mmap, elf: Elf, prefixes: Iterable[str]) -> tuple[Leak, ...]:
     """Return the paths below `prefixes` that a file names, in the order of their first offsets."""
     strings, loaded = _loader_strings(data, elf), _loaded(elf)
     found: dict[tuple[Where, str], Leak] = {}
@@ -74,7 +75,7 @@ def find_leaks(data: bytes, elf: Elf, prefixes: Iterable[str]) -> tuple[Leak, ..
     return tuple(sorted(found.values(), key=lambda leak: leak.offset))
 
 
-def _hits(data: bytes, prefixes: Iterable[str]) -> Iterator[tuple[int, str]]:
+def _hits(data: bytes | mmap.mmap, prefixes: Iterable[str]) -> Iterator[tuple[int, str]]:
     for prefix in prefixes:
         wanted = prefix.rstrip("/").encode("utf-8", "surrogateescape")
         at = data.find(wanted)
@@ -102,7 +103,7 @@ class _Ranges:
         return where if offset < end else None
 
 
-def _loader_strings(data: bytes, elf: Elf) -> _Ranges:
+def _loader_strings(data: bytes | mmap.mmap, elf: Elf) -> _Ranges:
     """Return where the strings stand that the loader reads. Those of one table end at the same NULs."""
     found: dict[int, tuple[int, Where]] = {}
     for segment in elf.segments:

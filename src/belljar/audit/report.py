@@ -1,37 +1,19 @@
-"""The result of an audit, and its JSON.
+"""The result of an audit: all files, what is to be said about them, and the floors of the whole."""
 
-    {"version": 1,
-     "paths": [str],                    what was audited, as given
-     "passed": bool,                    no finding is an error
-     "policy": {"glibc": str|null, "isa": str|null, "interpreter": str, "build_paths": [str]},
-     "floor": {"glibc": str, "distributions": [str], "causes": [{"path", "library", "version", "symbols"}]}
-              or null when no file needs glibc,
-     "isa": {"declared": str|null, "level": "not checked"},
-     "libraries": [{"name": str, "inside": bool, "libc": bool, "needed_by": [path]}],
-     "findings": [{"rule", "severity": "error"|"note", "path", "message", "hint": str|null,
-                   "symbols": [str], "version": str|null, "library": str|null, "offset": int|null}],
-     "files": [{"path", "kind", "arch", "interpreter": str|null, "needed": [str], "soname": str|null,
-                "rpath": str|null, "runpath": str|null, "floor": str|null, "defines_glibc": bool,
-                "kernel": str|null, "build_id": str|null,
-                "versions": [{"library", "version", "weak": bool, "required": bool, "symbols": [str]}],
-                "leaks": [{"where", "text", "offset": int, "count": int}]}]}
-
-`kernel` is the oldest Linux that the file's ABI note names; offsets are in bytes. Members may be
-added within a version; none is renamed or removed. Names that are not UTF-8 keep their bytes as
-surrogates, as Python's os.fsdecode gives them.
-"""
-
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from pathlib import PurePath
 from typing import Any
 
-from belljar.audit.checks import Finding, Severity
-from belljar.audit.distributions import distributions
-from belljar.audit.facts import FileFacts, VersionUse
-from belljar.audit.glibc import GlibcVersion, is_family
+from belljar.audit.checks import Finding, Severity, remedy
+from belljar.audit.facts import FileFacts, Floors, Kind, VersionUse
+from belljar.audit.floors.distributions import distributions
+from belljar.audit.floors.glibc import GlibcVersion, is_family
+from belljar.audit.floors.series import FLOORS, dotted, gcc_of, number, split
 from belljar.audit.policy import Policy
+from belljar.audit.profiles import met, sonames
 
-VERSION = 1
+_BASELINES = {"x86_64": "x86-64", "aarch64": "armv8-a"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +40,27 @@ class Floor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """What sets a floor: a file's need of a version, or (`use` None) what the file says of itself."""
+
+    floor: str
+    release: str
+    path: str
+    arch: str
+    use: VersionUse | None = None
+
+    @property
+    def remedy(self) -> str | None:
+        """What would lower the floor."""
+        if self.use is None:
+            return None
+        if self.floor == "glibc":
+            return remedy(self.use, self.arch)
+        gcc = gcc_of(self.use.version)
+        return f"build with a GCC older than {gcc}, or bring {self.use.library} along" if gcc else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """All files, in the order they were found, and what is to be said about them."""
 
@@ -78,7 +81,7 @@ class Report:
 
     @property
     def floor(self) -> Floor | None:
-        """The floor of the whole; None when nothing needs glibc."""
+        """The glibc floor of the whole; None when nothing needs glibc."""
         glibc = max((file.floor for file in self.files if file.floor), default=None)
         if glibc is None:
             return None
@@ -86,9 +89,57 @@ class Report:
         return Floor(glibc=glibc, causes=tuple(causes))
 
     @property
+    def floors(self) -> Floors:
+        """The floors of the whole: of each, the highest that a file sets.
+
+        What the tree brings itself sets no floor: a libstdc++ in it meets the needs of libstdc++.
+        """
+        highest = {cause.floor: cause.release for cause in self._all_causes()}
+        return Floors(**highest, isa=self._isa())
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """What sets the floors of the whole, floor by floor, in the order of the files."""
+        floors = {field.name: getattr(self.floors, field.name) for field in fields(Floors)}
+        found = (cause for cause in self._all_causes() if cause.release == floors[cause.floor])
+        order = list(floors)
+        return tuple(sorted(found, key=lambda cause: order.index(cause.floor)))
+
+    def _all_causes(self) -> list[Cause]:
+        """Return every cause of every floor, the lower ones first."""
+        inside = sonames(self.files)
+        found = [cause for file in self.files for cause in _causes(file, inside)]
+        return sorted(found, key=lambda cause: number(cause.release))
+
+    def _isa(self) -> str | None:
+        """Return the CPU level that is proven to be needed; of several, the most demanding one."""
+        proven = [file.isa.needs for file in self.files if file.isa is not None and file.isa.is_proven]
+        arches = (_BASELINES.get(file.arch, file.arch) for file in self.files if file.kind in _RUN)
+        return max(proven, key=lambda level: (len(level), level), default=next(arches, None))
+
+    @property
+    def distributions(self) -> tuple[str, ...]:
+        """The first release of each distribution that meets the floors of glibc and of libstdc++."""
+        floors = self.floors
+        if floors.glibc is None:
+            return ()
+        return distributions(GlibcVersion.parse(floors.glibc), floors.glibcxx)
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """The names of the built-in policies for wheels that the tree meets."""
+        return met(self.files)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values; docs/audit-schema.json is their schema."""
+        from belljar.audit.to_json import to_json
+
+        return to_json(self)
+
+    @property
     def libraries(self) -> tuple[Library, ...]:
         """The needed libraries by name. One that a file names by path is inside if that file is."""
-        present = {PurePath(file.path).name for file in self.files} | {file.soname for file in self.files}
+        present = sonames(self.files)
         needed: dict[str, list[str]] = {}
         for file in self.files:
             for name in file.needed:
@@ -100,34 +151,21 @@ class Report:
             for name, users in sorted(needed.items())
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the report as JSON values; see the head of this module."""
-        return {
-            "version": VERSION,
-            "paths": list(self.paths),
-            "passed": self.passed,
-            "policy": _policy_json(self.policy),
-            "floor": _floor_json(self.floor),
-            "isa": {"declared": self.policy.isa, "level": "not checked"},
-            "libraries": [asdict(item) for item in self.libraries],
-            "findings": [asdict(item) for item in self.findings],
-            "files": [asdict(file) | {"floor": _text(file.floor)} for file in self.files],
-        }
+
+_RUN = (Kind.EXECUTABLE, Kind.STATIC, Kind.SHARED)
+_SERIES = {series: floor for floor, series in FLOORS.items() if floor != "glibc"}
 
 
-def _policy_json(policy: Policy) -> dict[str, Any]:
-    return asdict(policy) | {"glibc": _text(policy.glibc)}
-
-
-def _floor_json(floor: Floor | None) -> dict[str, Any] | None:
-    if floor is None:
-        return None
-    causes = [
-        {"path": path, "library": use.library, "version": use.version, "symbols": list(use.symbols)}
-        for path, use in floor.causes
-    ]
-    return {"glibc": str(floor.glibc), "distributions": list(floor.distributions), "causes": causes}
-
-
-def _text(version: GlibcVersion | None) -> str | None:
-    return None if version is None else str(version)
+def _causes(file: FileFacts, inside: frozenset[str]) -> Iterator[Cause]:
+    """Yield what one file asks for, as causes of floors."""
+    for use in file.versions:
+        if not use.required:
+            continue
+        found = split(use.version)
+        if use.glibc is not None:
+            yield Cause(floor="glibc", release=str(use.glibc), path=file.path, arch=file.arch, use=use)
+        elif found is not None and found[0] in _SERIES and use.library not in inside:
+            floor, release = _SERIES[found[0]], dotted(found[1])
+            yield Cause(floor=floor, release=release, path=file.path, arch=file.arch, use=use)
+    if file.kernel is not None:
+        yield Cause(floor="kernel", release=file.kernel, path=file.path, arch=file.arch)

@@ -1,105 +1,176 @@
-"""Auditing trees: finding the ELF files in them, one after the other."""
+"""Auditing: finding the ELF files in trees and archives, and looking into each.
 
-import os
-import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+Files on the disk are looked into in several processes where that pays; members of archives here, as
+they come. The order is that in which they were found, however many processes there are.
+"""
+
+import datetime
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from belljar import fsys
+from belljar.audit import parallel
 from belljar.audit.checks import Finding, Severity, check
-from belljar.audit.facts import FileFacts, facts_of
+from belljar.audit.content import content
+from belljar.audit.facts import Content, FileFacts, Kind, facts_of
 from belljar.audit.policy import ANYTHING, Policy
+from belljar.audit.profiles import sonames
 from belljar.audit.report import Report
+from belljar.audit.subjects import Subject, walk
 from belljar.elf import ElfError, read
 from belljar.elf.const import MAGIC
 from belljar.errors import InputError
 from belljar.types import Event, Progress, quiet
 
+_PAYS = 8 << 20
+"""How many bytes of ELF files are worth a second process."""
 
-def audit(paths: Sequence[Path], *, policy: Policy = ANYTHING, progress: Progress = quiet) -> Report:
-    """Say what ties the ELF files at `paths`, files and trees, to a machine.
-
-    Symbolic links are followed when they are named here, not within trees. A file that cannot be
-    read or is damaged is a finding. Raises InputError when a path does not exist.
-    """
-    targets = [target for path in paths for target in _targets(path)]
-    files: list[FileFacts] = []
-    findings: list[Finding] = []
-    for number, target in enumerate(targets):
-        progress(Event(stage="audit", subject=str(target.path), done=number, total=len(targets)))
-        outcome = target.trouble or _examine(target, policy)
-        if isinstance(outcome, FileFacts):
-            files.append(outcome)
-            findings += check(outcome, policy)
-        elif outcome is not None:
-            findings.append(outcome)
-    progress(Event(stage="audit", done=len(targets), total=len(targets)))
-    return Report(paths=tuple(map(str, paths)), policy=policy, files=tuple(files), findings=tuple(findings))
+Outcome = FileFacts | Finding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Target:
-    """A regular file to look into, or what hinders it; `is_named`: the user asked for this very file."""
+class Target:
+    """An ELF file on the disk that is still to be looked into."""
 
-    path: Path
-    is_named: bool = False
-    trouble: Finding | None = None
+    name: str
+    place: Path
+    size: int
 
 
-def _targets(path: Path) -> Iterator[_Target]:
+def audit(
+    paths: Sequence[Path | str],
+    *,
+    policy: Policy = ANYTHING,
+    progress: Progress = quiet,
+    jobs: int | None = None,
+) -> Report:
+    """Say what ties the ELF files at `paths`, files, trees and archives, to a machine.
+
+    Symbolic links are followed when they are named here, not within trees. A file that cannot be
+    read or is damaged is a finding. `jobs` processes are used, by default as many as there are CPUs.
+    Raises InputError when a path does not exist.
+    """
+    found = _found(paths, policy, progress)
+    targets = [item for item in found if isinstance(item, Target)]
+    pays = sum(target.size for target in targets) >= _PAYS
+    outcomes = iter(
+        parallel.each(
+            functools.partial(_examine, policy=policy),
+            targets,
+            weight=lambda target: target.size,
+            jobs=jobs or (parallel.cpus() if pays else 1),
+            done=lambda number: progress(Event(stage="audit", done=number, total=len(targets))),
+        )
+    )
+    results = [next(outcomes) if isinstance(item, Target) else item for item in found]
+    files = _linked([item for item in results if isinstance(item, FileFacts)])
+    troubles = [item for item in results if isinstance(item, Finding)]
+    return Report(
+        paths=tuple(map(str, paths)),
+        policy=policy,
+        files=files,
+        findings=judged(files, troubles, policy),
+    )
+
+
+def judged(
+    files: Sequence[FileFacts],
+    troubles: Iterable[Finding],
+    policy: Policy,
+    *,
+    today: datetime.date | None = None,
+) -> tuple[Finding, ...]:
+    """Return what all rules find in the files, and `troubles`, after the policy's exceptions."""
+    inside = sonames(files)
+    found = [finding for file in files for finding in check(file, policy, inside)]
+    return waived([*troubles, *found], policy, today or datetime.datetime.now(datetime.UTC).date())
+
+
+def waived(findings: Iterable[Finding], policy: Policy, today: datetime.date) -> tuple[Finding, ...]:
+    """Apply the exceptions: what one covers is noted only; one that expired is an error itself."""
+    expired = [item for item in policy.waivers if item.expires is not None and item.expires < today]
+    valid = [item for item in policy.waivers if item not in expired]
+    found = []
+    for finding in findings:
+        waiver = next((item for item in valid if item.covers(finding.rule, finding.path)), None)
+        if waiver is not None and finding.severity is Severity.ERROR:
+            finding = replace(finding, severity=Severity.NOTE, waived=waiver.reason)  # noqa: PLW2901
+        found.append(finding)
+    found += [
+        Finding(
+            rule="exception-expired",
+            severity=Severity.ERROR,
+            path=item.path,
+            message=f"the exception for {item.rule} expired on {item.expires}: {item.reason}",
+            hint="remove it, or give it a new date and reason",
+        )
+        for item in expired
+    ]
+    return tuple(found)
+
+
+def _found(paths: Sequence[Path | str], policy: Policy, progress: Progress) -> list[Target | Outcome]:
+    """Return what there is to look into, and what was seen in archives already."""
+    found: list[Target | Outcome] = []
+    for subject in walk(paths, progress=progress):
+        if subject.trouble is not None:
+            found.append(_unreadable(subject.name, subject.trouble))
+        elif subject.is_file and subject.head.startswith(MAGIC):
+            found.append(_target_or_facts(subject, policy))
+        elif subject.is_named:
+            found.append(_not_elf(subject.name))
+    return found
+
+
+def _target_or_facts(subject: Subject, policy: Policy) -> Target | Outcome:
+    if subject.place is not None:
+        return Target(name=subject.name, place=subject.place, size=subject.size)
+    return _guarded(subject.name, lambda: _facts(subject.name, subject.read(), policy))
+
+
+def _examine(target: Target, policy: Policy) -> Outcome:
+    """Return a file's facts, or why there are none."""
+
+    def look() -> FileFacts:
+        with content(target.place, whole=bool(policy.build_paths)) as data:
+            return _facts(target.name, data, policy)
+
+    return _guarded(target.name, look)
+
+
+def _guarded(name: str, look: Callable[[], FileFacts]) -> Outcome:
     try:
-        mode = path.stat().st_mode
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    if stat.S_ISREG(mode):
-        yield _Target(path=path, is_named=True)
-    elif stat.S_ISDIR(mode):
-        yield from _targets_below(path)
-    else:
-        raise InputError(f"{path}: neither a file nor a directory")
-
-
-def _targets_below(root: Path) -> Iterator[_Target]:
-    """Yield the regular files of a tree, and the directories that may not be looked into."""
-    closed: list[Path] = []
-
-    def enter(entry: fsys.Entry) -> bool:
-        is_closed = entry.is_dir and not os.access(root / entry.path, os.R_OK | os.X_OK, effective_ids=True)
-        if is_closed:
-            closed.append(root / entry.path)
-        return not is_closed
-
-    try:
-        for entry in fsys.walk(root, enter=enter):
-            if entry.is_file:
-                yield _Target(path=root / entry.path)
-    except OSError as error:
-        raise InputError(f"{error.filename or root}: {error.strerror}") from error
-    for path in closed:
-        yield _Target(path=path, trouble=_unreadable(path, "directory may not be read"))
-
-
-def _examine(target: _Target, policy: Policy) -> FileFacts | Finding | None:
-    """Return a file's facts, or why there are none; None for what is not ELF."""
-    path = target.path
-    try:
-        with path.open("rb") as file:
-            if file.read(len(MAGIC)) != MAGIC:
-                return _not_elf(path) if target.is_named else None
-            # Not mapped: a file that shrinks while it is read would end the process with SIGBUS.
-            file.seek(0)
-            data = file.read()
-        return facts_of(str(path), data, read(data), build_paths=policy.build_paths)
+        return look()
     except ElfError as error:
-        return _unreadable(path, f"damaged ELF file: {error.message}", error.offset)
+        return _unreadable(name, f"damaged ELF file: {error.message}", error.offset)
+    except InputError as error:
+        return _unreadable(name, error.message)
     except OSError as error:
-        return _unreadable(path, error.strerror or str(error))
+        return _unreadable(name, error.strerror or str(error))
 
 
-def _unreadable(path: Path, message: str, offset: int | None = None) -> Finding:
-    return Finding(rule="unreadable", severity=Severity.ERROR, path=str(path), message=message, offset=offset)
+def _facts(name: str, data: Content, policy: Policy) -> FileFacts:
+    return facts_of(name, data, read(memoryview(data)), build_paths=policy.build_paths)
 
 
-def _not_elf(path: Path) -> Finding:
-    return Finding(rule="not-elf", severity=Severity.NOTE, path=str(path), message="not an ELF file")
+def _linked(files: Sequence[FileFacts]) -> tuple[FileFacts, ...]:
+    """Take from the objects of a static library what another of its objects defines."""
+    defined: dict[str, set[str]] = {}
+    for file in files:
+        if file.kind is Kind.OBJECT:
+            defined.setdefault(file.path.rpartition("!")[0], set()).update(file.defines)
+    return tuple(
+        file.without(defined[file.path.rpartition("!")[0]])
+        if file.kind is Kind.OBJECT and "!" in file.path
+        else file
+        for file in files
+    )
+
+
+def _unreadable(path: str, message: str, offset: int | None = None) -> Finding:
+    return Finding(rule="unreadable", severity=Severity.ERROR, path=path, message=message, offset=offset)
+
+
+def _not_elf(path: str) -> Finding:
+    return Finding(rule="not-elf", severity=Severity.NOTE, path=path, message="not an ELF file")

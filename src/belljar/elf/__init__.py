@@ -1,6 +1,8 @@
 """ELF files: bytes in, frozen values out; no input or output."""
 
 from belljar.elf.errors import ElfError
+from belljar.elf.extents import HEAD, extents_of_segments, extents_of_tables
+from belljar.elf.objects import object_symbols
 from belljar.elf.reader import read
 from belljar.elf.records import (
     Dynamic,
@@ -15,6 +17,7 @@ from belljar.elf.records import (
 )
 
 __all__ = [
+    "HEAD",
     "Dynamic",
     "DynamicEntry",
     "Elf",
@@ -25,5 +28,8 @@ __all__ = [
     "Symbol",
     "VersionDefinition",
     "VersionNeed",
+    "extents_of_segments",
+    "extents_of_tables",
+    "object_symbols",
     "read",
 ]

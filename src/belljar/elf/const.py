@@ -95,6 +95,7 @@ class Tag(IntEnum):
 class Flag1(IntFlag):
     """DT_FLAGS_1: how the file wants to be loaded."""
 
+    NODEFLIB = 0x0800
     PIE = 0x08000000
 
 

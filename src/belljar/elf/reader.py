@@ -19,7 +19,7 @@ from belljar.elf.view import Strings, View
 _IDENT = 16
 _FILE_HEADER = {False: "HHIIIIIHHHHHH", True: "HHIQQQIHHHHHH"}
 _PROGRAM_HEADER = {False: "8I", True: "2I6Q"}
-_SECTION_HEADER = {False: "10I", True: "2I4Q2I2Q"}
+SECTION_HEADER = {False: "10I", True: "2I4Q2I2Q"}
 _DYNAMIC = {False: "iI", True: "qQ"}
 
 
@@ -28,9 +28,9 @@ def read(data: bytes | memoryview) -> Elf:
 
     Raises ElfError, and nothing else, when they are no ELF file or a damaged one.
     """
-    view = _view(memoryview(data).cast("B"))
-    header, segments = _read_headers(view)
-    entries = _read_dynamic(view, segments)
+    view = open_view(data)
+    header, segments = read_headers(view)
+    entries = read_dynamic(view, segments)
     tables = Tables(view=view, header=header, segments=segments, entries=entries)
     dynamic = None if entries is None else _name(tables.strings(), entries)
     needs = versions.read_needs(tables)
@@ -47,7 +47,9 @@ def read(data: bytes | memoryview) -> Elf:
     )
 
 
-def _view(data: memoryview) -> View:
+def open_view(whole: bytes | memoryview) -> View:
+    """Return a view of a file whose first bytes say its class and byte order; raises ElfError."""
+    data = memoryview(whole).cast("B")
     if bytes(data[:4]) != MAGIC:
         raise ElfError("not an ELF file", offset=0)
     if len(data) < _IDENT:
@@ -59,11 +61,12 @@ def _view(data: memoryview) -> View:
     return View(data=data, order="<" if data[5] == Data.LITTLE else ">", wide=data[4] == Class.ELF64)
 
 
-def _read_headers(view: View) -> tuple[Header, tuple[Segment, ...]]:
+def read_headers(view: View) -> tuple[Header, tuple[Segment, ...]]:
+    """Return the ELF header and the program headers."""
     fields = view.record(_FILE_HEADER[view.wide], _IDENT, "ELF header")
     kind, machine, _version, entry, table, sections, flags, _size, entry_size, count, *_ = fields
     if count == PN_XNUM:
-        count = view.record(_SECTION_HEADER[view.wide], sections, "section header 0")[7]
+        count = view.record(SECTION_HEADER[view.wide], sections, "section header 0")[7]
     if count and entry_size != view.size(_PROGRAM_HEADER[view.wide]):
         raise ElfError(f"program headers: entries of {entry_size} bytes", offset=table)
     header = Header(
@@ -109,7 +112,7 @@ def _read_interpreter(view: View, segments: tuple[Segment, ...]) -> str | None:
     return None
 
 
-def _read_dynamic(view: View, segments: tuple[Segment, ...]) -> tuple[DynamicEntry, ...] | None:
+def read_dynamic(view: View, segments: tuple[Segment, ...]) -> tuple[DynamicEntry, ...] | None:
     """Return the entries before DT_NULL; None when there is no dynamic segment in the file."""
     for segment in segments:
         if segment.type == SegmentType.DYNAMIC and segment.file_size:

@@ -12,7 +12,7 @@ from belljar.elf.errors import ElfError
 from belljar.elf.records import Symbol, VersionDefinition, VersionNeed
 from belljar.elf.tables import Tables
 
-_SYMBOL = {False: "IIIBBH", True: "IBBHQQ"}
+SYMBOL = {False: "IIIBBH", True: "IBBHQQ"}
 _REL = {False: "II", True: "QQ"}
 _RELA = {False: "IIi", True: "QQq"}
 _UNDEFINED = 0
@@ -25,7 +25,7 @@ def read_symbols(
     place = tables.start(Tag.SYMTAB)
     if place is None:
         return ()
-    form = _SYMBOL[tables.view.wide]
+    form = SYMBOL[tables.view.wide]
     count = _count(tables)
     place.hold(count * tables.view.size(form), "SYMTAB")
     indices = _version_indices(tables, count)

@@ -9,7 +9,7 @@ def render(artifact: Artifact) -> list[str]:
     """Return the lines that `belljar build` ends with."""
     record = artifact.record
     declared = record.portability.get("glibc")
-    floor = (artifact.audit.get("floor") or {}).get("glibc")
+    floor = (artifact.audit.get("floors") or {}).get("glibc")
     moves = "all can be rewritten" if record.relocatable else f"cannot be moved: {record.reason}"
     done = "in the store already" if artifact.cached else "built"
     lines = [

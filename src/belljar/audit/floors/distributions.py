@@ -1,6 +1,16 @@
 """Which distributions have at least a given glibc."""
 
-from belljar.audit.glibc import GlibcVersion
+from belljar.audit.floors.glibc import GlibcVersion
+from belljar.audit.floors.series import number
+
+# The libstdc++ (GLIBCXX_3.4.N) of the same releases. Source: as above, and GCC's release of each.
+_LIBSTDCXX: dict[str, tuple[int, ...]] = {
+    "RHEL/CentOS": (13, 19, 25, 29, 33),
+    "Debian": (17, 20, 22, 25, 28, 30, 33),
+    "Ubuntu": (16, 19, 21, 25, 28, 30, 33),
+    "Amazon Linux": (24, 29),
+    "SLES": (19, 24, 33),
+}
 
 # The glibc of each distribution's first release of that name, oldest first. Sources: the `glibc` or
 # `libc6` package in the distributions' own archives; for releases that were updated later (SLES 12,
@@ -30,11 +40,13 @@ _TABLE: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 
-def distributions(floor: GlibcVersion) -> tuple[str, ...]:
-    """Return, of each family that has one, the first release with that glibc: `Debian 8+`."""
+def distributions(floor: GlibcVersion, glibcxx: str | None = None) -> tuple[str, ...]:
+    """Return, of each family, the first release with that glibc (and GLIBCXX_...): `Debian 8+`."""
+    wanted = number(glibcxx or "3.4")
     found = []
     for family, releases in _TABLE.items():
-        first = next((name for name, glibc in releases if GlibcVersion.parse(glibc) >= floor), None)
-        if first is not None:
-            found.append(f"{family} {first}+")
+        for (name, glibc), minor in zip(releases, _LIBSTDCXX[family], strict=True):
+            if GlibcVersion.parse(glibc) >= floor and (3, 4, minor) >= wanted:
+                found.append(f"{family} {name}+")
+                break
     return tuple(found)

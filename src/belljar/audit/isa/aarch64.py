@@ -17,10 +17,9 @@ from belljar.audit.isa.image import Image
 _DETECTION = 1
 _FIRST_FEATURE = 2
 _BLOCK_LIMIT = 2000
-_HARMLESS_LIMIT = 400_000
 _HELPER_SIZE = 96
 
-# Name, mask, value. In the order of the Arm ARM's encoding index where one matters: first match counts.
+# Name, mask, value; the first match counts. The lower ten bits, registers mostly, tell nothing.
 _PATTERNS = (
     ("", 0xFFFFFC00, 0x1EE24000),  # FCVT from half precision is of 8.0
     ("", 0xFFFFFC00, 0x1EE2C000),
@@ -53,7 +52,7 @@ _PATTERNS = (
     ("FCMA", 0xBF20EC00, 0x2E00E400),
     ("PAUTH", 0xFEFFF800, 0xD61F0800),
     ("PAUTH", 0xFEFFF800, 0xD63F0800),
-    ("PAUTH", 0xFFFFFBFF, 0xD65F0BFF),
+    ("PAUTH", 0xFFFFF800, 0xD65F0800),
     ("PAUTH", 0xFFFF0000, 0xDAC10000),
     ("PAUTH", 0xFF200400, 0xF8200400),
     ("MTE", 0xFF200000, 0xD9200000),
@@ -141,7 +140,7 @@ class Aarch64:
     def __init__(self, image: Image) -> None:
         self._image = image
         self._blocks: dict[int, Block] = {}
-        self._harmless: set[int] = set()
+        self._known: dict[int, int] = {}
         self._features: dict[str, int] = {}
 
     def block(self, start: int) -> Block:
@@ -176,15 +175,10 @@ class Aarch64:
 
     def needs_of(self, start: int, end: int) -> int:
         """Return the bits of all instructions between two addresses of one segment."""
-        strange = set(self._words(start, end)) - self._harmless
         bits = 0
-        for word in strange:
-            bits |= self._bits(word)
-        if not bits:
-            if len(self._harmless) > _HARMLESS_LIMIT:
-                self._harmless.clear()
-            self._harmless |= strange
-        elif end - start <= _HELPER_SIZE and bits & self._features.get("LSE", 0):
+        for word in {word >> 10 for word in self._words(start, end)}:
+            bits |= self._bits(word << 10)
+        if end - start <= _HELPER_SIZE and bits & self._features.get("LSE", 0):
             bits |= _DETECTION * self._has_loop(start, end)
         return bits
 
@@ -252,6 +246,12 @@ class Aarch64:
         return words
 
     def _bits(self, word: int) -> int:
+        known = self._known.get(word >> 10)
+        if known is None:
+            known = self._known[word >> 10] = self._read_bits(word)
+        return known
+
+    def _read_bits(self, word: int) -> int:
         name = feature(word)
         if not name:
             return 0

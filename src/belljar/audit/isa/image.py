@@ -75,7 +75,11 @@ class Image:
         self.elf = elf
         self.functions = Functions(data, elf)
         self.executable = tuple(
-            item for item in elf.segments if item.type == SegmentType.LOAD and item.flags & _EXECUTE
+            item
+            for item in elf.segments
+            if item.type == SegmentType.LOAD
+            and item.flags & _EXECUTE
+            and item.offset + item.file_size <= len(data)
         )
         self._kinds = _RELOCATIONS[Machine(elf.header.machine)]
 

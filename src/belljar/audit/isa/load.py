@@ -35,6 +35,8 @@ def prove_load(image: Image, machine: Machine) -> LoadProof:
         if evidence is None:
             break
         level, found = name, [evidence]
+    if not machine.levels:  # nothing has been decoded yet: see which features are met at all
+        _prove(image, machine, roots, "", ~machine.detection)
     extensions = []
     for name, bit in machine.extensions():
         evidence, note = _prove(image, machine, roots, name, bit)

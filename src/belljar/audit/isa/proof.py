@@ -52,7 +52,8 @@ class Prover:
         self._wanted = wanted
         self._known: dict[int, Outcome] = {}
         self._left = BLOCK_LIMIT
-        self._is_static = image.elf.dynamic is None or not image.elf.dynamic.needed
+        dynamic = image.elf.dynamic
+        self._is_static = image.is_program and not (dynamic and dynamic.needed)
 
     @property
     def is_exhausted(self) -> bool:

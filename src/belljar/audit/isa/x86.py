@@ -133,13 +133,15 @@ class X86:
         return self._sum(strange, start, end)
 
     def _sum(self, codes: set[int], start: int, end: int) -> int:
+        missing = codes - self._kinds.keys()
+        for item in self._decode(start, end) if missing else ():
+            if item.code in missing:
+                self._kind(item)
+                missing.remove(item.code)
+                if not missing:
+                    break
         bits = 0
         for code in codes:
-            if code not in self._kinds:
-                for item in self._decode(start, end):
-                    if item.code == code:
-                        self._kind(item)
-                        break
             mask = self._kinds[code][0]
             bits |= mask
             if not mask:

@@ -1,24 +1,31 @@
 """What ties a binary to a machine."""
 
 from belljar.audit.checks import Finding, Severity
-from belljar.audit.facts import FileFacts, Kind, VersionUse
+from belljar.audit.facts import FileFacts, Floors, Kind, Known, VersionUse
 from belljar.audit.floors.glibc import GlibcVersion
-from belljar.audit.policy import ANYTHING, InterpreterRule, Policy
-from belljar.audit.report import Floor, Library, Report
+from belljar.audit.floors.series import gcc_of
+from belljar.audit.policy import ANYTHING, InterpreterRule, Libc, Policy, Waiver
+from belljar.audit.report import Cause, Floor, Library, Report
 from belljar.audit.run import audit
 
 __all__ = [
     "ANYTHING",
+    "Cause",
     "FileFacts",
     "Finding",
     "Floor",
+    "Floors",
     "GlibcVersion",
     "InterpreterRule",
     "Kind",
+    "Known",
+    "Libc",
     "Library",
     "Policy",
     "Report",
     "Severity",
     "VersionUse",
+    "Waiver",
     "audit",
+    "gcc_of",
 ]

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from belljar.audit.facts import FileFacts, Kind, Known, VersionUse
 from belljar.audit.floors.glibc import MARKERS, PRIVATE, GlibcVersion
 from belljar.audit.floors.series import FLOORS, dotted, gcc_of, split
-from belljar.audit.floors.symbols import Origin, origins
+from belljar.audit.floors.symbols import NONSHARED, Origin, origins
 from belljar.audit.machines import is_musl, loaders
 from belljar.audit.policy import InterpreterRule, Libc, Policy
 
@@ -188,7 +188,7 @@ def remedy(use: VersionUse, arch: str, declared: GlibcVersion | None = None) -> 
     """Say what lowers a glibc floor."""
     if use.version == "GLIBC_ABI_DT_RELR":
         return "link without packed relative relocations (-Wl,-z,nopack-relative-relocs)"
-    build = f"build against glibc {declared or 'of the wanted release'}"
+    build = f"build against glibc {declared}" if declared else "build against an older glibc"
     if declared is not None and arch in ("x86_64", "aarch64"):
         build += f": zig cc -target {arch}-linux-gnu.{declared}"
     why = next((words for words in (_why(name, use, arch) for name in _telling(use.symbols)) if words), "")
@@ -211,7 +211,8 @@ def _why(name: str, use: VersionUse, arch: str) -> str:
     if name.startswith("__isoc23_") and oldest.release == use.glibc:
         return f"{name} exists since 2.38: the headers of a newer toolchain chose it (C23)"
     if oldest.release == use.glibc:
-        return f"{name} is first in {use.glibc}"
+        before = ", until then in libc_nonshared.a" if name in NONSHARED else ""
+        return f"{name} is first in {use.glibc}{before}"
     if oldest.library != use.library and Origin(use.glibc, use.library) in known:
         return f"{name} moved from {oldest.library} to {use.library} in {use.glibc}"
     return f"{name} exists since {oldest.release} and got a new version in {use.glibc}"

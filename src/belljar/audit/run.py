@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from belljar.audit import parallel
 from belljar.audit.checks import Finding, Severity, check
@@ -44,14 +45,15 @@ def audit(
     policy: Policy = ANYTHING,
     progress: Progress = quiet,
     jobs: int | None = None,
+    stdin: BinaryIO | None = None,
 ) -> Report:
     """Say what ties the ELF files at `paths`, files, trees and archives, to a machine.
 
     Symbolic links are followed when they are named here, not within trees. A file that cannot be
     read or is damaged is a finding. `jobs` processes are used, by default as many as there are CPUs.
-    Raises InputError when a path does not exist.
+    `-` is `stdin`. Raises InputError when a path does not exist.
     """
-    found = _found(paths, policy, progress)
+    found = _found(walk(paths, progress=progress, stdin=stdin), policy)
     targets = [item for item in found if isinstance(item, Target)]
     pays = sum(target.size for target in targets) >= _PAYS
     outcomes = iter(
@@ -110,10 +112,10 @@ def waived(findings: Iterable[Finding], policy: Policy, today: datetime.date) ->
     return tuple(found)
 
 
-def _found(paths: Sequence[Path | str], policy: Policy, progress: Progress) -> list[Target | Outcome]:
+def _found(subjects: Iterable[Subject], policy: Policy) -> list[Target | Outcome]:
     """Return what there is to look into, and what was seen in archives already."""
     found: list[Target | Outcome] = []
-    for subject in walk(paths, progress=progress):
+    for subject in subjects:
         if subject.trouble is not None:
             found.append(_unreadable(subject.name, subject.trouble))
         elif subject.is_file and subject.head.startswith(MAGIC):

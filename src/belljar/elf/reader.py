@@ -157,7 +157,10 @@ def _read_notes(view: View, segments: tuple[Segment, ...]) -> tuple[Note, ...]:
 
 
 def _split_notes(view: View, segment: Segment) -> list[Note]:
-    """Take a note segment apart; names and contents are padded to 4 bytes, or 8 where it says so."""
+    """Take a note segment apart; names and contents are padded to 4 bytes, or 8 where it says so.
+
+    What does not fit ends it: the loader goes on too, and early patchelf moved notes without their headers.
+    """
     pad = 8 if segment.align == 8 else 4
     at, end = segment.offset, segment.offset + segment.file_size
     notes = []
@@ -165,7 +168,7 @@ def _split_notes(view: View, segment: Segment) -> list[Note]:
         name_size, size, kind = view.record("III", at, "note")
         content_at = at + _padded(12 + name_size, pad)
         if content_at + size > end:
-            raise ElfError("note: larger than its segment", offset=at)
+            return notes
         name = bytes(view.slice(at + 12, name_size, "note")).rstrip(b"\0")
         content = bytes(view.slice(content_at, size, "note"))
         notes.append(Note(owner=name.decode("utf-8", "surrogateescape"), type=kind, content=content))

@@ -187,7 +187,7 @@ class _Verdict:
         found = []
         for name, bit in sorted(self._machine.extensions()):
             users = self._with(self._decoded.bits, bit)
-            if not users and not self._decoded.gap_bits & bit:
+            if not users:
                 continue
             strong = users & self._strong
             tier = Tier.DISPATCHED if self._detects else Tier.UNDECIDED

@@ -12,6 +12,7 @@ ROWS = [
     {"placeholder", "home", "proc", "schema"},
     {"fsys", "references"},
     {"elf", "store", "archive"},
+    {"ldso"},
     {"recipe", "relocate", "audit"},
     {"build"},
     {"verify"},

@@ -138,7 +138,7 @@ class Aarch64:
     detection = _DETECTION
 
     def __init__(self, image: Image) -> None:
-        self._image = image
+        self.image = image
         self._blocks: dict[int, Block] = {}
         self._known: dict[int, int] = {}
         self._features: dict[str, int] = {}
@@ -151,7 +151,7 @@ class Aarch64:
         return known
 
     def _decode_block(self, start: int) -> Block:
-        segment = self._image.segment(start)
+        segment = self.image.segment(start)
         if segment is None or start & 3:
             return Block(start, start, start, Flow.UNKNOWN, 0, ())
         end = segment.address + segment.file_size - 3
@@ -159,7 +159,7 @@ class Aarch64:
         needs = []
         at = start
         while at < min(end, start + 4 * _BLOCK_LIMIT):
-            (word,) = struct.unpack_from("<I", self._image.data, at - segment.address + segment.offset)
+            (word,) = struct.unpack_from("<I", self.image.data, at - segment.address + segment.offset)
             bits = self._bits(word)
             if bits:
                 needs.append((at, bits))
@@ -188,7 +188,7 @@ class Aarch64:
 
     def references(self) -> Iterator[tuple[int, int, bool]]:
         """Yield where something points to what, and whether it is a call or a jump, in all code."""
-        for start, stop in self._image.code:
+        for start, stop in self.image.code:
             registers = _Registers()
             for number, word in enumerate(self._words(start, stop)):
                 if not _INTERESTING[word >> 24]:
@@ -210,7 +210,7 @@ class Aarch64:
         registers = _Registers()
         for number, word in enumerate(self._words(start, end)):
             does, address = registers.step(start + 4 * number, word)
-            if does in ("take", "store") and self._image.is_writable(address):
+            if does in ("take", "store") and self.image.is_writable(address):
                 found.update(range(address, address + (VARIABLE_ROOM if does == "take" else 1)))
         return found
 
@@ -236,13 +236,13 @@ class Aarch64:
         for number, word in enumerate(self._words(entry, block.next)):
             does, address = registers.step(entry + 4 * number, word)
             if word & 31 == 0 and does in ("take", "load"):
-                found = address if does == "take" else self._image.resolve(address).address
-        return found if self._image.segment(found) is not None else 0
+                found = address if does == "take" else self.image.resolve(address).address
+        return found if self.image.segment(found) is not None else 0
 
     def _words(self, start: int, end: int) -> "memoryview[int]":
-        at = self._image.offset(start)
+        at = self.image.offset(start)
         size = 0 if at is None else (end - start) & ~3
-        words: memoryview[int] = memoryview(self._image.data)[at or 0 : (at or 0) + size].cast("I")
+        words: memoryview[int] = memoryview(self.image.data)[at or 0 : (at or 0) + size].cast("I")
         return words
 
     def _bits(self, word: int) -> int:

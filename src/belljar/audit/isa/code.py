@@ -8,6 +8,8 @@ import enum
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
+from belljar.audit.isa.image import Image
+
 VARIABLE_ROOM = 32
 """How many bytes behind an address that is handed on to somebody count as written."""
 
@@ -44,6 +46,7 @@ class Block(NamedTuple):
 class Machine(Protocol):
     """One architecture's code: decoding, and the names of the bits."""
 
+    image: Image
     baseline: str
     levels: tuple[tuple[str, int], ...]
     """Rising levels above the baseline, each with the bits of itself and all above."""

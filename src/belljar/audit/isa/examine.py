@@ -29,23 +29,29 @@ def examine(data: bytes, elf: Elf, *, name: str = "", effort: Effort = Effort.FU
     Never raises on damaged files: what cannot be read is not proven, and the note says so.
     """
     arch = arch_of(elf.header)
-    if arch not in ("x86_64", "aarch64") or elf.header.type not in (Type.EXEC, Type.DYN):
+    machine = machine_of(data, elf)
+    if machine is None:
         return IsaFacts(arch=arch, needs=arch, tier=Tier.UNDECIDED, note="code of this kind is not decoded")
-    image = Image(data, elf)
-    machine = _machine(image, arch)
-    loaded = prove_load(image, machine)
+    loaded = prove_load(machine.image, machine)
     facts = _proven(arch, machine, loaded, is_variant=_VARIANT.search(name.lower()) is not None)
-    return survey(image, machine, facts, loaded) if effort == Effort.FULL else facts
+    return survey(machine.image, machine, facts, loaded) if effort == Effort.FULL else facts
 
 
-def _machine(image: Image, arch: str) -> Machine:
-    if arch == "aarch64":
-        from belljar.audit.isa.aarch64 import Aarch64
+def machine_of(data: bytes, elf: Elf) -> Machine | None:
+    """Return who decodes a file's code; None where nobody does."""
+    if elf.header.type not in (Type.EXEC, Type.DYN):
+        return None
+    match arch_of(elf.header):
+        case "x86_64":
+            from belljar.audit.isa.x86 import X86
 
-        return Aarch64(image)
-    from belljar.audit.isa.x86 import X86
+            return X86(Image(data, elf))
+        case "aarch64":
+            from belljar.audit.isa.aarch64 import Aarch64
 
-    return X86(image)
+            return Aarch64(Image(data, elf))
+        case _:
+            return None
 
 
 def _proven(arch: str, machine: Machine, loaded: LoadProof, *, is_variant: bool) -> IsaFacts:

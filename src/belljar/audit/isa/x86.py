@@ -76,7 +76,7 @@ class X86:
     detection = _DETECTION
 
     def __init__(self, image: Image) -> None:
-        self._image = image
+        self.image = image
         self._decoder = Decoder(64, image.data)
         self._blocks: dict[int, Block] = {}
         self._kinds: dict[int, tuple[int, Flow]] = {}
@@ -91,7 +91,7 @@ class X86:
         return known
 
     def _decode_block(self, start: int) -> Block:
-        segment = self._image.segment(start)
+        segment = self.image.segment(start)
         if segment is None:
             return Block(start, start, start, Flow.UNKNOWN, 0, ())
         decoder, kinds = self._decoder, self._kinds
@@ -123,10 +123,10 @@ class X86:
 
     def needs_of(self, start: int, end: int) -> int:
         """Return the bits of all instructions between two addresses of one segment."""
-        at = self._image.offset(start)
+        at = self.image.offset(start)
         if at is None:
             return 0
-        found: set[int] = set(map(_CODE, Decoder(64, self._image.data[at : at + end - start])))
+        found: set[int] = set(map(_CODE, Decoder(64, self.image.data[at : at + end - start])))
         strange = found - self._harmless
         if not strange:
             return 0
@@ -154,9 +154,9 @@ class X86:
 
     def references(self) -> Iterator[tuple[int, int, bool]]:
         """Yield where something points to what, and whether it is a call or a jump, in all code."""
-        data, word = self._image.data, struct.Struct("<i").unpack_from
-        for start, stop in self._image.code:
-            at = self._image.offset(start) or 0
+        data, word = self.image.data, struct.Struct("<i").unpack_from
+        for start, stop in self.image.code:
+            at = self.image.offset(start) or 0
             shift = start - at
             end = at + stop - start
             for match in _REFERENCE.finditer(data, at, end - 4):
@@ -173,9 +173,9 @@ class X86:
             if not item.is_ip_rel_memory_operand or item.flow_control != FlowControl.NEXT:
                 continue
             address = item.ip_rel_memory_address
-            if item.mnemonic == Mnemonic.LEA and self._image.is_writable(address):
+            if item.mnemonic == Mnemonic.LEA and self.image.is_writable(address):
                 found.update(range(address, address + VARIABLE_ROOM))
-            elif item.op0_kind == OpKind.MEMORY and self._image.is_writable(address):
+            elif item.op0_kind == OpKind.MEMORY and self.image.is_writable(address):
                 # A reader with an immediate operand has it behind the address: 1 or 4 bytes off.
                 found.update((address, address - 1, address - 4))
         return found
@@ -200,18 +200,18 @@ class X86:
             if found or block.flow not in (Flow.CALL, Flow.JUMP):
                 break
             entry = block.target
-        return found if self._image.segment(found) is not None else 0
+        return found if self.image.segment(found) is not None else 0
 
     def _loaded(self, item: Instruction) -> int:
         if item.mnemonic == Mnemonic.LEA and item.is_ip_rel_memory_operand:
             return item.ip_rel_memory_address
         if item.mnemonic == Mnemonic.MOV and item.is_ip_rel_memory_operand:
-            return self._image.resolve(item.ip_rel_memory_address).address
+            return self.image.resolve(item.ip_rel_memory_address).address
         return item.immediate(1) if item.op1_kind in (OpKind.IMMEDIATE32, OpKind.IMMEDIATE32TO64) else 0
 
     def _decode(self, start: int, end: int) -> Decoder:
-        at = self._image.offset(start) or 0
-        return Decoder(64, self._image.data[at : at + end - start], ip=start)
+        at = self.image.offset(start) or 0
+        return Decoder(64, self.image.data[at : at + end - start], ip=start)
 
     def _kind(self, item: Instruction) -> tuple[int, Flow]:
         """Return the bits and the flow of that kind of instruction."""

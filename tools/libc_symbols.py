@@ -2,13 +2,13 @@
 
     .venv/bin/python tools/libc_symbols.py
 
-The PyPI package `ziglang` (a requirement of the tests) carries, below `lib/libc`, what zig needs to make stub
-libraries of any release: `glibc/abilists`, a binary table of every symbol of every glibc since 2.0 by library,
-release and architecture; `musl/libc.S`, the symbols of musl. Both stem from the projects' own ABI lists
+The PyPI package `ziglang` (a requirement of the tests) carries, below `lib/libc`, what zig needs to make
+stub libraries of any release: `glibc/abilists`, a binary table of every symbol of every glibc since 2.0 by
+library, release and architecture; `musl/libc.S`, the symbols of musl. Both stem from the projects' own ABI lists
 (glibc: `sysdeps/**/*.abilist`). Format of abilists, found by decoding it:
 
     u8 n, n names of libraries          u8 n, n releases as 3 bytes      u8 n, n targets, NUL-terminated
-    u16 n functions, then objects, then thread-local objects likewise: runs that share a name: NUL-terminated name, then inclusions:
+    u16 n functions, then objects, then thread-local objects likewise: NUL-terminated name, then inclusions:
         uleb128 bit mask of targets; for objects uleb128 size; u8 library, bit 7: last of this name;
         u8 release, bit 7: last of this inclusion
 """

@@ -4,6 +4,7 @@ from belljar.audit.checks import Finding, Severity
 from belljar.audit.facts import FileFacts, Floors, Kind, Known, VersionUse
 from belljar.audit.floors.glibc import GlibcVersion
 from belljar.audit.floors.series import gcc_of
+from belljar.audit.isa import Effort
 from belljar.audit.policy import ANYTHING, InterpreterRule, Libc, Policy, Waiver
 from belljar.audit.report import Cause, Floor, Library, Report
 from belljar.audit.run import audit
@@ -11,6 +12,7 @@ from belljar.audit.run import audit
 __all__ = [
     "ANYTHING",
     "Cause",
+    "Effort",
     "FileFacts",
     "Finding",
     "Floor",

@@ -9,7 +9,8 @@ from belljar.audit.facts import FileFacts, Kind, Known, VersionUse
 from belljar.audit.floors.glibc import MARKERS, PRIVATE, GlibcVersion
 from belljar.audit.floors.series import FLOORS, dotted, gcc_of, split
 from belljar.audit.floors.symbols import NONSHARED, Origin, origins
-from belljar.audit.machines import is_musl, loaders
+from belljar.audit.isa import Tier
+from belljar.audit.machines import is_musl, level, loaders
 from belljar.audit.policy import InterpreterRule, Libc, Policy
 
 
@@ -281,6 +282,25 @@ def check_arch(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
         )
 
 
+def check_isa(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
+    """Refuse a need of a CPU above the declared level, where it is proven."""
+    isa = facts.isa
+    if policy.isa is None or isa is None or not isa.is_proven:
+        return
+    beyond = [item.name for item in isa.extensions if item.tier in (Tier.CERTAIN, Tier.FIRM)]
+    if level(isa.needs) <= level(policy.isa) and not (beyond and level(policy.isa) == 1):
+        return
+    needs = " and ".join([isa.needs] * (level(isa.needs) > 1) + [", ".join(beyond)] * bool(beyond))
+    yield Finding(
+        rule="isa",
+        severity=Severity.ERROR,
+        path=facts.path,
+        message=f"needs {needs} ({isa.tier}); declared is {policy.isa}",
+        hint="compile it for the declared level (-march=...), or choose the code at run time",
+        detail=tuple(map(str, isa.evidence)),
+    )
+
+
 def check_interpreter(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
     """Require of programs the loader that every system of their architecture has."""
     wanted = loaders(facts.arch)
@@ -342,6 +362,7 @@ CHECKS: dict[str, Check] = {
     "glibc-marker": check_markers,
     "libc": check_libc,
     "arch": check_arch,
+    "isa": check_isa,
     "interpreter": check_interpreter,
     "search-path": check_search_path,
     "build-path": check_build_paths,
@@ -352,5 +373,5 @@ TREE_CHECKS: dict[str, TreeCheck] = {
     "external-library": check_libraries,
     "forbidden-symbol": check_symbols,
 }
-RULES = (*CHECKS, *TREE_CHECKS, "glibcxx-floor", "cxxabi-floor", "gcc-floor", "isa", "unreadable", "not-elf")
+RULES = (*CHECKS, *TREE_CHECKS, "glibcxx-floor", "cxxabi-floor", "gcc-floor", "unreadable", "not-elf")
 """The names of all rules, for exceptions to name."""

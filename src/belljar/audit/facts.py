@@ -15,20 +15,18 @@ import enum
 import mmap
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from belljar.audit.floors.glibc import RELR_MARKER, GlibcVersion, is_family, release_of
 from belljar.audit.floors.kernel import kernel_of
 from belljar.audit.floors.musl import hindrances, is_musl_itself
 from belljar.audit.floors.series import FLOORS, Number, dotted, split
 from belljar.audit.floors.symbols import NONSHARED, first
+from belljar.audit.isa import Effort, IsaFacts, examine
 from belljar.audit.leaks import Leak, find_leaks
 from belljar.audit.machines import arch_of, is_musl
 from belljar.elf import Elf, Symbol, VersionNeed, object_symbols
 from belljar.elf.const import HIDDEN, Binding, Flag1, Tag, Type
-
-if TYPE_CHECKING:
-    from belljar.audit.isa.facts import IsaFacts
 
 Content = bytes | mmap.mmap
 """The bytes of a file, in memory or mapped."""
@@ -103,7 +101,7 @@ class FileFacts:
     unversioned: frozenset[str] = frozenset()
     defines: frozenset[str] = frozenset()
 
-    isa: "IsaFacts | None" = None
+    isa: IsaFacts | None = None
 
     def without(self, defined: Set[str]) -> Self:
         """Return the same without needs of symbols that something else defines."""
@@ -160,8 +158,15 @@ class Floors:
     isa: str | None = None
 
 
-def facts_of(path: str, data: Content, elf: Elf, *, build_paths: Iterable[str] = ()) -> FileFacts:
-    """Return what the file at `path`, with these bytes, asks for."""
+def facts_of(
+    path: str,
+    data: Content,
+    elf: Elf,
+    *,
+    build_paths: Iterable[str] = (),
+    effort: Effort | None = None,
+) -> FileFacts:
+    """Return what the file at `path`, with these bytes, asks for; with an effort, of the CPU too."""
     dynamic = elf.dynamic
     arch = arch_of(elf.header)
     kernel = kernel_of(elf, data)
@@ -187,6 +192,7 @@ def facts_of(path: str, data: Content, elf: Elf, *, build_paths: Iterable[str] =
         versions=uses,
         defines_glibc=any(release_of(item.name) for item in elf.definitions),
         unversioned=unversioned,
+        isa=None if effort is None else examine(data[:], elf, name=path, effort=effort),
     )
     return replace(facts, musl=_musl(facts))
 

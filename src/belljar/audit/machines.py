@@ -62,6 +62,12 @@ def arch_of_isa(isa: str) -> str:
     raise InputError(f"isa {isa!r}: not known", hint="known are x86-64 and aarch64, for example")
 
 
+def level(isa: str) -> int:
+    """Return the rank of a CPU level among those of its architecture, 1 for the baseline."""
+    last = isa.rpartition("-v")[2]
+    return int(last) if isa.startswith("x86-64-v") and last.isdigit() else 1
+
+
 def loaders(arch: str) -> tuple[str, ...]:
     """Return the paths at which every glibc system of that architecture has its loader."""
     return _LOADERS.get(arch, ())

@@ -15,6 +15,7 @@ from belljar.audit import parallel
 from belljar.audit.checks import Finding, Severity, check
 from belljar.audit.content import content
 from belljar.audit.facts import Content, FileFacts, Kind, facts_of
+from belljar.audit.isa import Effort
 from belljar.audit.policy import ANYTHING, Policy
 from belljar.audit.profiles import sonames
 from belljar.audit.report import Report
@@ -44,21 +45,24 @@ def audit(
     *,
     policy: Policy = ANYTHING,
     progress: Progress = quiet,
+    effort: Effort | None = Effort.LOAD,
     jobs: int | None = None,
     stdin: BinaryIO | None = None,
 ) -> Report:
     """Say what ties the ELF files at `paths`, files, trees and archives, to a machine.
 
     Symbolic links are followed when they are named here, not within trees. A file that cannot be
-    read or is damaged is a finding. `jobs` processes are used, by default as many as there are CPUs.
-    `-` is `stdin`. Raises InputError when a path does not exist.
+    read or is damaged is a finding. `effort` says how much code is decoded: none, what certainly runs,
+    or all of it, as it is whenever the policy declares a CPU level. `jobs` processes are used, by
+    default as many as there are CPUs. `-` is `stdin`. Raises InputError when a path does not exist.
     """
-    found = _found(walk(paths, progress=progress, stdin=stdin), policy)
+    look = _Look(policy=policy, effort=Effort.FULL if effort and policy.isa else effort)
+    found = _found(walk(paths, progress=progress, stdin=stdin), look)
     targets = [item for item in found if isinstance(item, Target)]
     pays = sum(target.size for target in targets) >= _PAYS
     outcomes = iter(
         parallel.each(
-            functools.partial(_examine, policy=policy),
+            functools.partial(_examine, look=look),
             targets,
             weight=lambda target: target.size,
             jobs=jobs or (parallel.cpus() if pays else 1),
@@ -74,6 +78,23 @@ def audit(
         files=files,
         findings=judged(files, troubles, policy),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """How closely to look at each file."""
+
+    policy: Policy
+    effort: Effort | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether more is wanted of a file than what its loader looks at."""
+        return self.effort is not None or bool(self.policy.build_paths)
+
+    def facts(self, name: str, data: Content) -> FileFacts:
+        elf = read(memoryview(data))
+        return facts_of(name, data, elf, build_paths=self.policy.build_paths, effort=self.effort)
 
 
 def judged(
@@ -112,33 +133,33 @@ def waived(findings: Iterable[Finding], policy: Policy, today: datetime.date) ->
     return tuple(found)
 
 
-def _found(subjects: Iterable[Subject], policy: Policy) -> list[Target | Outcome]:
+def _found(subjects: Iterable[Subject], look: _Look) -> list[Target | Outcome]:
     """Return what there is to look into, and what was seen in archives already."""
     found: list[Target | Outcome] = []
     for subject in subjects:
         if subject.trouble is not None:
             found.append(_unreadable(subject.name, subject.trouble))
         elif subject.is_file and subject.head.startswith(MAGIC):
-            found.append(_target_or_facts(subject, policy))
+            found.append(_target_or_facts(subject, look))
         elif subject.is_named:
             found.append(_not_elf(subject.name))
     return found
 
 
-def _target_or_facts(subject: Subject, policy: Policy) -> Target | Outcome:
+def _target_or_facts(subject: Subject, look: _Look) -> Target | Outcome:
     if subject.place is not None:
         return Target(name=subject.name, place=subject.place, size=subject.size)
-    return _guarded(subject.name, lambda: _facts(subject.name, subject.read(), policy))
+    return _guarded(subject.name, lambda: look.facts(subject.name, subject.read()))
 
 
-def _examine(target: Target, policy: Policy) -> Outcome:
+def _examine(target: Target, look: _Look) -> Outcome:
     """Return a file's facts, or why there are none."""
 
-    def look() -> FileFacts:
-        with content(target.place, whole=bool(policy.build_paths)) as data:
-            return _facts(target.name, data, policy)
+    def facts() -> FileFacts:
+        with content(target.place, whole=look.is_whole) as data:
+            return look.facts(target.name, data)
 
-    return _guarded(target.name, look)
+    return _guarded(target.name, facts)
 
 
 def _guarded(name: str, look: Callable[[], FileFacts]) -> Outcome:
@@ -150,10 +171,6 @@ def _guarded(name: str, look: Callable[[], FileFacts]) -> Outcome:
         return _unreadable(name, error.message)
     except OSError as error:
         return _unreadable(name, error.strerror or str(error))
-
-
-def _facts(name: str, data: Content, policy: Policy) -> FileFacts:
-    return facts_of(name, data, read(memoryview(data)), build_paths=policy.build_paths)
 
 
 def _linked(files: Sequence[FileFacts]) -> tuple[FileFacts, ...]:

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 @click.option(
     "--build-path", metavar="P", multiple=True, help="A path of the builder that must not be left over."
 )
+@click.option("--isa-full", "is_full", is_flag=True, help="Decode all code, not only what certainly runs.")
+@click.option("--no-isa", "is_none", is_flag=True, help="Decode no code at all.")
 @click.option("--why", is_flag=True, help="Show everything: all files, causes, remedies, evidence.")
 @click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="How many processes work on it.")
 @format_option
@@ -44,6 +46,8 @@ def command(
     glibc: str | None,
     isa: str | None,
     build_path: tuple[str, ...],
+    is_full: bool,
+    is_none: bool,
     why: bool,
     jobs: int | None,
     form: str,
@@ -63,12 +67,13 @@ def command(
       belljar audit --policy manylinux_2_28 dist/*.whl
       belljar audit --format json /usr/bin/gdb | jq .floors
     """
-    from belljar.audit import audit
+    from belljar.audit import Effort, audit
     from belljar.report.audit_text import render
 
     policy = _policy(paths, name, glibc=glibc, isa=isa, build_paths=build_path)
+    effort = None if is_none else Effort.FULL if is_full else Effort.LOAD
     with progress() as shown:
-        report = audit(paths, policy=policy, progress=shown, jobs=jobs, stdin=sys.stdin.buffer)
+        report = audit(paths, policy=policy, progress=shown, effort=effort, jobs=jobs, stdin=sys.stdin.buffer)
     show(form, render(report, why=why), report.to_json())
     return 0 if report.passed else 1
 

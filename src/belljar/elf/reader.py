@@ -163,7 +163,7 @@ def _split_notes(view: View, segment: Segment) -> list[Note]:
     """
     pad = 8 if segment.align == 8 else 4
     at, end = segment.offset, segment.offset + segment.file_size
-    notes = []
+    notes: list[Note] = []
     while at + 12 <= end:
         name_size, size, kind = view.record("III", at, "note")
         content_at = at + _padded(12 + name_size, pad)

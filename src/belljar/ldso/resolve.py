@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from belljar.elf import Header
+from belljar.elf.const import Flag1, Type
 from belljar.errors import InputError
 from belljar.ldso.binary import Binary
 from belljar.ldso.cache import Cache
@@ -69,10 +70,10 @@ def _loader(cache: Cache, binary: Binary) -> Loader | None:
     header = binary.elf.header
     if binary.elf.interpreter:
         return cache.loader(binary.elf.interpreter, header)
-    if not binary.needed:
-        return None
     names = default_names(header)
-    if not names:
+    dynamic = binary.elf.dynamic
+    is_static = dynamic is None or header.type != Type.DYN or dynamic.flags_1 & Flag1.PIE
+    if not names or (is_static and not binary.needed):
         return None
     return cache.loader(_likely(cache, names, binary), header)
 

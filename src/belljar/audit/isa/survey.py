@@ -26,11 +26,40 @@ SPREAD_SHARE_LOWEST = 0.04
 CODE_LIMIT = 400 << 20
 """Above this many bytes of code only the proof from the load roots is tried."""
 _FUNCTION = 2
-_NAMED = re.compile(
-    r"(?<![A-Za-z])(?i:s?sse[234]?[._]?[0-9]?|avx[0-9]*|fma[34]?|bmi[12]?|haswell|skylakex?|sandybridge|zen|prescott"
-    r"|nehalem|x86[-_]64[-_]v[234]|sve2?|neon|dotprod|i8mm|armv8\w*|lse|vaes|pclmul\w*|popcnt|sha_?ni|shaext|aesni)"
-    r"(?![a-z])|(?:Avx(?:2|512)?|AVX(?:2|512\w*)|Ssse3|SSSE3|S[Ss][Ee][34][12]?|Haswell|HASWELL)(?![a-z])"
+_CPUS = (
+    *(
+        "haswell",
+        "broadwell",
+        "skylake",
+        "skylakex",
+        "cooperlake",
+        "cascadelake",
+        "icelake",
+        "sapphirerapids",
+    ),
+    *("sandybridge", "ivybridge", "nehalem", "westmere", "penryn", "prescott", "dunnington", "core2", "atom"),
+    *("zen", "bulldozer", "piledriver", "steamroller", "excavator", "barcelona", "bobcat", r"opteron\w*"),
+    *(r"neoverse\w*", "a64fx", r"armv8\w*", r"cortexa\d+", r"thunderx\w*"),
 )
+_SETS = (
+    *(
+        "s?sse[234]?[._]?[0-9]?",
+        "avx[0-9]*",
+        "fma[34]?",
+        "bmi[12]?",
+        r"x86[-_]64[-_]v[234]",
+        "vaes",
+        r"pclmul\w*",
+    ),
+    *("popcnt", "sha_?ni", "shaext", "aesni", "sve2?", "neon", "dotprod", "i8mm", "lse"),
+)
+_NAMED = re.compile(
+    rf"(?<![A-Za-z])(?i:{'|'.join(_CPUS + _SETS)})(?![a-z])"
+    r"|(?:Avx(?:2|512)?|AVX(?:2|512\w*)|Ssse3|SSSE3|S[Ss][Ee][34][12]?|Haswell)(?![a-z])"
+)
+"""Function names that say for which CPU they are, in C (`sum_avx2`) and in C++ (`SumAvx2`)."""
+# Code for these is put into a library of its own, and chosen by another file (abseil's randen_hwaes).
+_OPTIONAL = {"AES", "PMULL", "SHA", "SHA3", "CRC32"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +154,7 @@ class _Verdict:
         if facts.tier in (Tier.CERTAIN, Tier.FIRM) or not tiers & {Tier.FIRM, Tier.POSSIBLE}:
             return facts
         wanted = Tier.FIRM if Tier.FIRM in tiers else Tier.POSSIBLE
-        if wanted == Tier.POSSIBLE and facts.tier != Tier.DISPATCHED:
+        if wanted == Tier.POSSIBLE and facts.tier not in (Tier.DISPATCHED, Tier.UNDECIDED):
             return facts
         bits = dict(self._machine.extensions())
         named = [item.name for item in facts.extensions if item.tier == wanted]
@@ -192,7 +221,8 @@ class _Verdict:
             strong = users & self._strong
             tier = Tier.DISPATCHED if self._detects else Tier.UNDECIDED
             if strong:
-                tier = Tier.POSSIBLE if self._detects else Tier.FIRM
+                is_firm = not self._detects and not self._machine.levels and name not in _OPTIONAL
+                tier = Tier.FIRM if is_firm else Tier.POSSIBLE
             if name in loaded.extensions:
                 tier = Tier.CERTAIN
             found.append(Extension(name=name, tier=tier, functions=len(users)))

@@ -28,6 +28,7 @@ class Cache:
     def __init__(self, root: Path = Path("/")) -> None:
         self.root = Root(root)
         self._binaries: dict[tuple[int, int], Binary | BelljarError] = {}
+        self._idents: dict[tuple[int, int], bytes] = {}
         self._loaders: dict[tuple[str, int, int], Loader] = {}
         self._caches: dict[int, LdCache] = {}
         self.lists: dict[tuple[object, ...], tuple[tuple[str, str], ...]] = {}
@@ -40,6 +41,10 @@ class Cache:
         if isinstance(known, BelljarError):
             raise known
         return known
+
+    def ident(self, place: Place) -> bytes:
+        """Return the first 20 bytes of a file that is damaged further on: for which machine it was."""
+        return self._idents.get(place.identity, b"")
 
     def offer(self, path: Path, elf: Elf, data: bytes) -> None:
         """Take over a file that somebody has read already; `path` is the one on the host."""
@@ -86,11 +91,13 @@ class Cache:
     def _read(self, place: Place) -> Binary | BelljarError:
         try:
             data = _bytes(place)
-            return digest(read(data), data)
-        except ElfError as error:
-            return error
         except OSError as error:
             return InputError(f"{place.path}: {error.strerror}")
+        try:
+            return digest(read(data), data)
+        except ElfError as error:
+            self._idents[place.identity] = data[:20]
+            return error
 
 
 def _bytes(place: Place) -> bytes:

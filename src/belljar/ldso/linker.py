@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from belljar.elf import ElfError, Header
-from belljar.elf.const import Flag1, Machine, Type
+from belljar.elf.const import MAGIC, Flag1, Machine, Type
 from belljar.errors import InputError
 from belljar.ldso.binary import Binary
 from belljar.ldso.cache import Cache
@@ -227,6 +227,8 @@ class Linker(abc.ABC):
         try:
             binary = self.cache.binary(place)
         except (ElfError, InputError) as error:
+            if _is_foreign(self.cache.ident(place), self.program.binary.elf.header):
+                return Outcome(reason=f"{path}: for another machine")
             return Outcome(reason=f"{path}: {error.message.removeprefix(f'{path}: ')}", fatal=True)
         return self._judge(path, place, binary)
 
@@ -239,6 +241,16 @@ class Linker(abc.ABC):
         if trouble:
             return Outcome(reason=f"{path}: {trouble}", fatal=True)
         return Outcome(place=place, binary=binary)
+
+
+def _is_foreign(ident: bytes, wanted: Header) -> bool:
+    """Whether a damaged file was for another kind of process: the loader looks no further."""
+    if not ident.startswith(MAGIC) or len(ident) < 20:
+        return False
+    if ident[4] != wanted.elf_class:
+        return True
+    machine = int.from_bytes(ident[18:20], "big" if wanted.is_big_endian else "little")
+    return ident[5] == wanted.data and machine != wanted.machine
 
 
 def _mismatch(header: Header, wanted: Header) -> str:

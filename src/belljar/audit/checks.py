@@ -373,5 +373,12 @@ TREE_CHECKS: dict[str, TreeCheck] = {
     "external-library": check_libraries,
     "forbidden-symbol": check_symbols,
 }
-RULES = (*CHECKS, *TREE_CHECKS, "glibcxx-floor", "cxxabi-floor", "gcc-floor", "unreadable", "not-elf")
+RULES = (
+    *CHECKS,
+    *TREE_CHECKS,
+    *("glibcxx-floor", "cxxabi-floor", "gcc-floor"),
+    *("missing-library", "unresolved-symbol", "closure"),
+    *("tie", "exec-stack", "text-relocations", "writable-code", "set-id", "world-writable"),
+    *("unreadable", "not-elf"),
+)
 """The names of all rules, for exceptions to name."""

@@ -24,7 +24,7 @@ from belljar.audit.floors.series import FLOORS, Number, dotted, split
 from belljar.audit.floors.symbols import NONSHARED, first
 from belljar.audit.isa import Effort, IsaFacts, examine
 from belljar.audit.leaks import Leak, find_leaks
-from belljar.audit.machines import arch_of, is_musl
+from belljar.audit.machines import BASELINES, arch_of, is_musl
 from belljar.elf import Elf, Symbol, VersionNeed, object_symbols
 from belljar.elf.const import HIDDEN, Binding, Flag1, Tag, Type
 
@@ -132,7 +132,9 @@ class FileFacts:
             if named is not None:
                 found[named[0]] = max(named[1], found.get(named[0], ()))
         named_floors = {key: dotted(found[series]) for key, series in FLOORS.items() if series in found}
-        isa = self.isa.needs if self.isa is not None and self.isa.is_proven else None
+        isa = None
+        if self.isa is not None:
+            isa = self.isa.needs if self.isa.is_proven else BASELINES.get(self.arch, self.arch)
         return Floors(**named_floors | {"glibc": _text(self.floor)}, kernel=self.kernel, isa=isa)
 
     @property

@@ -39,6 +39,8 @@ _LOADERS: dict[str, tuple[str, ...]] = {
     "riscv64": ("/lib/ld-linux-riscv64-lp64d.so.1", "/lib/ld-linux-riscv64-lp64.so.1"),
     "loongarch64": ("/lib64/ld-linux-loongarch-lp64d.so.1",),
 }
+BASELINES = {"x86_64": "x86-64", "aarch64": "armv8-a"}
+"""The CPU that every machine of an architecture has."""
 _MUSL = re.compile(r"/lib/ld-musl-[\w-]+\.so\.1")
 
 _ISA = re.compile(

@@ -10,10 +10,11 @@ from belljar.audit.facts import FileFacts, Floors, Kind, VersionUse
 from belljar.audit.floors.distributions import distributions
 from belljar.audit.floors.glibc import GlibcVersion, is_family
 from belljar.audit.floors.series import FLOORS, dotted, gcc_of, number, split
+from belljar.audit.machines import BASELINES
 from belljar.audit.policy import Policy
 from belljar.audit.profiles import met, sonames
-
-_BASELINES = {"x86_64": "x86-64", "aarch64": "armv8-a"}
+from belljar.audit.ties import Tie
+from belljar.ldso import Closure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,15 @@ class Report:
     policy: Policy
     files: tuple[FileFacts, ...]
     findings: tuple[Finding, ...]
+    ties: tuple[Tie, ...] = ()
+    """What is left of the builder's machine, where that was looked for."""
+    closures: tuple[tuple[str, Closure], ...] = ()
+    """By file, what its loader would load, where that was asked for."""
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """The libraries that some file needs and does not get."""
+        return frozenset(edge.name for _, closure in self.closures for edge in closure.missing)
 
     @property
     def passed(self) -> bool:
@@ -114,7 +124,7 @@ class Report:
     def _isa(self) -> str | None:
         """Return the CPU level that is proven to be needed; of several, the most demanding one."""
         proven = [file.isa.needs for file in self.files if file.isa is not None and file.isa.is_proven]
-        arches = (_BASELINES.get(file.arch, file.arch) for file in self.files if file.kind in _RUN)
+        arches = (BASELINES.get(file.arch, file.arch) for file in self.files if file.kind in _RUN)
         return max(proven, key=lambda level: (len(level), level), default=next(arches, None))
 
     @property

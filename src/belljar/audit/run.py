@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from belljar.audit import parallel
+from belljar.audit import libraries, parallel, traces
 from belljar.audit.checks import Finding, Severity, check
 from belljar.audit.content import content
 from belljar.audit.facts import Content, FileFacts, Kind, facts_of
@@ -20,6 +20,7 @@ from belljar.audit.policy import ANYTHING, Policy
 from belljar.audit.profiles import sonames
 from belljar.audit.report import Report
 from belljar.audit.subjects import Subject, walk
+from belljar.audit.ties import Scanner, Tie, traits_of
 from belljar.elf import ElfError, read
 from belljar.elf.const import MAGIC
 from belljar.errors import InputError
@@ -28,16 +29,25 @@ from belljar.types import Event, Progress, quiet
 _PAYS = 8 << 20
 """How many bytes of ELF files are worth a second process."""
 
-Outcome = FileFacts | Finding
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What was seen of one file: facts where it is ELF, what is wrong with it, traces of its builder."""
+
+    facts: FileFacts | None = None
+    findings: tuple[Finding, ...] = ()
+    ties: tuple[Tie, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """An ELF file on the disk that is still to be looked into."""
+    """A file on the disk that is still to be looked into."""
 
     name: str
     place: Path
     size: int
+    mode: int
+    is_elf: bool
 
 
 def audit(
@@ -46,6 +56,8 @@ def audit(
     policy: Policy = ANYTHING,
     progress: Progress = quiet,
     effort: Effort | None = Effort.LOAD,
+    root: Path | None = None,
+    ties: bool = False,
     jobs: int | None = None,
     stdin: BinaryIO | None = None,
 ) -> Report:
@@ -54,9 +66,15 @@ def audit(
     Symbolic links are followed when they are named here, not within trees. A file that cannot be
     read or is damaged is a finding. `effort` says how much code is decoded: none, what certainly runs,
     or all of it, as it is whenever the policy declares a CPU level. `jobs` processes are used, by
-    default as many as there are CPUs. `-` is `stdin`. Raises InputError when a path does not exist.
+    default as many as there are CPUs. With a `root`, each program's libraries are resolved in it. With
+    `ties`, every file is searched for paths of whoever built it. `-` is `stdin`. Raises InputError
+    when a path does not exist.
     """
-    look = _Look(policy=policy, effort=Effort.FULL if effort and policy.isa else effort)
+    look = _Look(
+        policy=policy,
+        effort=Effort.FULL if effort and policy.isa else effort,
+        scanner=Scanner() if ties else None,
+    )
     found = _found(walk(paths, progress=progress, stdin=stdin), look)
     targets = [item for item in found if isinstance(item, Target)]
     pays = sum(target.size for target in targets) >= _PAYS
@@ -70,13 +88,23 @@ def audit(
         )
     )
     results = [next(outcomes) if isinstance(item, Target) else item for item in found]
-    files = _linked([item for item in results if isinstance(item, FileFacts)])
-    troubles = [item for item in results if isinstance(item, Finding)]
+    files = _linked([item.facts for item in results if item.facts is not None])
+    troubles = [finding for item in results for finding in item.findings]
+    found_closures = (
+        ()
+        if root is None
+        else libraries.closures(files, root=root, jobs=jobs or parallel.cpus(), progress=progress)
+    )
+    troubles += libraries.findings_of(files, found_closures)
+    found_ties = tuple(tie for item in results for tie in item.ties)
+    troubles += list(traces.findings_of(found_ties, policy))
     return Report(
         paths=tuple(map(str, paths)),
         policy=policy,
         files=files,
         findings=judged(files, troubles, policy),
+        ties=found_ties,
+        closures=tuple((name, item) for name, item in found_closures if not isinstance(item, str)),
     )
 
 
@@ -86,15 +114,26 @@ class _Look:
 
     policy: Policy
     effort: Effort | None
+    scanner: Scanner | None
 
     @property
     def is_whole(self) -> bool:
         """Whether more is wanted of a file than what its loader looks at."""
-        return self.effort is not None or bool(self.policy.build_paths)
+        return self.effort is not None or self.scanner is not None or bool(self.policy.build_paths)
 
-    def facts(self, name: str, data: Content) -> FileFacts:
-        elf = read(memoryview(data))
-        return facts_of(name, data, elf, build_paths=self.policy.build_paths, effort=self.effort)
+    def at(self, name: str, data: Content, mode: int, *, is_elf: bool) -> Outcome:
+        """Return what there is to see of a file with these bytes; raises ElfError."""
+        elf = read(memoryview(data)) if is_elf else None
+        facts = None
+        if elf is not None:
+            facts = facts_of(name, data, elf, build_paths=self.policy.build_paths, effort=self.effort)
+        if self.scanner is None:
+            return Outcome(facts=facts)
+        return Outcome(
+            facts=facts,
+            findings=tuple(traces.findings_of_traits(name, traits_of(elf, mode))),
+            ties=self.scanner.ties_of(name, data, elf),
+        )
 
 
 def judged(
@@ -137,32 +176,42 @@ def _found(subjects: Iterable[Subject], look: _Look) -> list[Target | Outcome]:
     """Return what there is to look into, and what was seen in archives already."""
     found: list[Target | Outcome] = []
     for subject in subjects:
+        is_elf = subject.head.startswith(MAGIC)
         if subject.trouble is not None:
             found.append(_unreadable(subject.name, subject.trouble))
-        elif subject.is_file and subject.head.startswith(MAGIC):
-            found.append(_target_or_facts(subject, look))
-        elif subject.is_named:
-            found.append(_not_elf(subject.name))
+        elif subject.link is not None:
+            found.append(_link(subject, look))
+        elif is_elf or look.scanner is not None:
+            found.append(_target_or_outcome(subject, look, is_elf=is_elf))
+        if subject.is_named and subject.is_file and not is_elf:
+            found.append(Outcome(findings=(_not_elf(subject.name),)))
     return found
 
 
-def _target_or_facts(subject: Subject, look: _Look) -> Target | Outcome:
+def _link(subject: Subject, look: _Look) -> Outcome:
+    if look.scanner is None or subject.link is None:
+        return Outcome()
+    return Outcome(ties=look.scanner.ties_of_link(subject.name, subject.link))
+
+
+def _target_or_outcome(subject: Subject, look: _Look, *, is_elf: bool) -> Target | Outcome:
+    name, mode = subject.name, subject.mode
     if subject.place is not None:
-        return Target(name=subject.name, place=subject.place, size=subject.size)
-    return _guarded(subject.name, lambda: look.facts(subject.name, subject.read()))
+        return Target(name=name, place=subject.place, size=subject.size, mode=mode, is_elf=is_elf)
+    return _guarded(name, lambda: look.at(name, subject.read(), mode, is_elf=is_elf))
 
 
 def _examine(target: Target, look: _Look) -> Outcome:
-    """Return a file's facts, or why there are none."""
+    """Return what there is to see of a file on the disk, or why there is nothing."""
 
-    def facts() -> FileFacts:
+    def outcome() -> Outcome:
         with content(target.place, whole=look.is_whole) as data:
-            return look.facts(target.name, data)
+            return look.at(target.name, data, target.mode, is_elf=target.is_elf)
 
-    return _guarded(target.name, facts)
+    return _guarded(target.name, outcome)
 
 
-def _guarded(name: str, look: Callable[[], FileFacts]) -> Outcome:
+def _guarded(name: str, look: Callable[[], Outcome]) -> Outcome:
     try:
         return look()
     except ElfError as error:
@@ -187,8 +236,9 @@ def _linked(files: Sequence[FileFacts]) -> tuple[FileFacts, ...]:
     )
 
 
-def _unreadable(path: str, message: str, offset: int | None = None) -> Finding:
-    return Finding(rule="unreadable", severity=Severity.ERROR, path=path, message=message, offset=offset)
+def _unreadable(path: str, message: str, offset: int | None = None) -> Outcome:
+    finding = Finding(rule="unreadable", severity=Severity.ERROR, path=path, message=message, offset=offset)
+    return Outcome(findings=(finding,))
 
 
 def _not_elf(path: str) -> Finding:

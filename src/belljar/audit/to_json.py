@@ -33,6 +33,8 @@ def to_json(report: Report) -> dict[str, Any]:
         "libraries": [asdict(item) | {"needed_by": list(item.needed_by)} for item in report.libraries],
         "findings": [_finding(item) for item in report.findings],
         "files": [_file(file, found[file.path]) for file in report.files],
+        "ties": [asdict(tie) | {"certainty": tie.certainty.name.lower()} for tie in report.ties],
+        "closures": [closure.to_json() | {"file": name} for name, closure in report.closures],
     }
 
 

@@ -1,16 +1,99 @@
 """`belljar audit`."""
 
+import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from belljar.cli.talk import format_option, progress, show
+from belljar.cli.talk import progress, show
 
 if TYPE_CHECKING:
-    from belljar.audit import Policy
+    from belljar.audit import Finding, Policy, Report
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_FORMS = ("text", "json", "sarif", "github", "gitlab", "azure")
+
+
+def _demands(command: Command) -> Command:
+    """Add the options that say what the tree must meet."""
+    for option in reversed(
+        (
+            click.option(
+                "--policy", metavar="P", help="A built-in policy, such as manylinux_2_28, or a file."
+            ),
+            click.option(
+                "--glibc", "--target-glibc", "glibc", metavar="V", help="The newest glibc to be needed: 2.17."
+            ),
+            click.option(
+                "--isa", metavar="L", help="The CPU level to be needed: x86-64, x86-64-v3, baseline."
+            ),
+            click.option(
+                "--build-path", "build_paths", metavar="P", multiple=True, help="A path that none may name."
+            ),
+            click.option(
+                "--baseline",
+                metavar="FILE",
+                type=click.Path(path_type=Path),
+                help="Fail on what is new only.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _closeness(command: Command) -> Command:
+    """Add the options that say how closely to look."""
+    for option in reversed(
+        (
+            click.option(
+                "--isa-full", "is_full", is_flag=True, help="Decode all code, not what surely runs."
+            ),
+            click.option("--no-isa", is_flag=True, help="Decode no code."),
+            click.option(
+                "--ties/--no-ties", default=True, help="Look for paths of the builder in every file."
+            ),
+            click.option("--closure", is_flag=True, help="Resolve the libraries of every program."),
+            click.option(
+                "--root",
+                metavar="DIR",
+                type=click.Path(path_type=Path, exists=True, file_okay=False),
+                help="The system to resolve them in; implies --closure.",
+            ),
+            click.option(
+                "--jobs", metavar="N", type=click.IntRange(min=1), help="How many processes to use."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _outputs(command: Command) -> Command:
+    """Add the options that say what is told, and where."""
+    file = click.Path(path_type=Path, dir_okay=False)
+    for option in reversed(
+        (
+            click.option("--why", is_flag=True, help="Show all: files, causes, remedies, evidence."),
+            click.option("--html", metavar="FILE", type=file, help="Write one page with everything."),
+            click.option("--graph", metavar="FILE", type=file, help="Draw needed libraries: .svg or .dot."),
+            click.option("--write-baseline", metavar="FILE", type=file, help="Keep what is found as known."),
+            click.option(
+                "--format",
+                "form",
+                type=click.Choice(_FORMS),
+                default="text",
+                show_default=True,
+                help="How to print.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -21,44 +104,17 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(path_type=Path, exists=True, allow_dash=True),
 )
-@click.option("--policy", "name", metavar="P", help="A built-in policy, such as manylinux_2_28, or a file.")
-@click.option(
-    "--glibc",
-    "--target-glibc",
-    "glibc",
-    metavar="V",
-    help="The newest glibc that may be needed, such as 2.17.",
-)
-@click.option(
-    "--isa", metavar="L", help="The instruction set that may be needed, such as x86-64, or baseline."
-)
-@click.option(
-    "--build-path", metavar="P", multiple=True, help="A path of the builder that must not be left over."
-)
-@click.option("--isa-full", "is_full", is_flag=True, help="Decode all code, not only what certainly runs.")
-@click.option("--no-isa", "is_none", is_flag=True, help="Decode no code at all.")
-@click.option("--why", is_flag=True, help="Show everything: all files, causes, remedies, evidence.")
-@click.option("--jobs", metavar="N", type=click.IntRange(min=1), help="How many processes work on it.")
-@format_option
-def command(
-    paths: tuple[Path, ...],
-    name: str | None,
-    glibc: str | None,
-    isa: str | None,
-    build_path: tuple[str, ...],
-    is_full: bool,
-    is_none: bool,
-    why: bool,
-    jobs: int | None,
-    form: str,
-) -> int:
+@_demands
+@_closeness
+@_outputs
+def command(paths: tuple[Path, ...], **options: Any) -> int:
     """Say of every program and library in PATH what ties it to a machine.
 
     PATH is a file, a directory, a store path, or an archive: wheel, zip, tar (gz, xz, zst), .deb, .a,
     also within each other; - is standard input. Said are the oldest glibc, libstdc++ and kernel it
-    runs on with the symbols that decide it, the libraries it needs, its loader, RPATH and RUNPATH,
-    paths of the builder that are left in it. Exit status 1 when a guarantee (--policy, --glibc,
-    --isa; for a store path: what its recipe declared) does not hold.
+    runs on with the symbols that decide it, the CPU it certainly needs, the libraries, its loader and
+    search paths, paths of the builder that are left in it. Exit status 1 when what is declared
+    (--policy, --glibc, --isa; for a store path: by its recipe) does not hold.
 
     \b
     Examples:
@@ -66,40 +122,42 @@ def command(
       belljar audit --target-glibc 2.17 dist/libfoo.so
       belljar audit --policy manylinux_2_28 dist/*.whl
       belljar audit --format json /usr/bin/gdb | jq .floors
+      belljar audit --closure --html audit.html ./result
     """
     from belljar.audit import Effort, audit
-    from belljar.report.audit_text import render
 
-    policy = _policy(paths, name, glibc=glibc, isa=isa, build_paths=build_path)
-    effort = None if is_none else Effort.FULL if is_full else Effort.LOAD
+    effort = None if options["no_isa"] else Effort.FULL if options["is_full"] else Effort.LOAD
     with progress() as shown:
-        report = audit(paths, policy=policy, progress=shown, effort=effort, jobs=jobs, stdin=sys.stdin.buffer)
-    show(form, render(report, why=why), report.to_json())
-    return 0 if report.passed else 1
+        report = audit(
+            paths,
+            policy=_policy(paths, options),
+            progress=shown,
+            effort=effort,
+            root=options["root"] or (Path("/") if options["closure"] else None),
+            ties=options["ties"],
+            jobs=options["jobs"],
+            stdin=sys.stdin.buffer,
+        )
+    new = _new(report, options["baseline"])
+    _write(report, options)
+    _print(report, new, options)
+    return 1 if any(finding in new for finding in report.errors) else 0
 
 
-def _policy(
-    paths: tuple[Path, ...],
-    name: str | None,
-    *,
-    glibc: str | None,
-    isa: str | None,
-    build_paths: tuple[str, ...],
-) -> "Policy":
-    """Return the policy of that name, or what the recipe declared, with what the command line adds."""
+def _policy(paths: tuple[Path, ...], options: dict[str, Any]) -> "Policy":
+    """Return the named policy, or what the recipe declared, with what the command line adds."""
     from belljar.audit import GlibcVersion, Policy, policies
 
-    declared = _declared(paths) if name is None else {}
-    base = (
-        policies.find(name)
-        if name is not None
-        else Policy.of(glibc=declared.get("glibc"), isa=declared.get("isa"))
-    )
+    if options["policy"] is not None:
+        base = policies.find(options["policy"])
+    else:
+        declared = _declared(paths)
+        base = Policy.of(glibc=declared.get("glibc"), isa=declared.get("isa"))
     return replace(
         base,
-        glibc=GlibcVersion.parse(glibc) if glibc else base.glibc,
-        isa=isa or base.isa,
-        build_paths=(*base.build_paths, *build_paths),
+        glibc=GlibcVersion.parse(options["glibc"]) if options["glibc"] else base.glibc,
+        isa=options["isa"] or base.isa,
+        build_paths=(*base.build_paths, *options["build_paths"]),
     )
 
 
@@ -109,3 +167,58 @@ def _declared(paths: tuple[Path, ...]) -> dict[str, Any]:
 
     entry = locate(paths[0]) if len(paths) == 1 and str(paths[0]) != "-" else None
     return dict(entry[0].record(entry[1]).portability) if entry is not None else {}
+
+
+def _new(report: "Report", baseline: Path | None) -> tuple["Finding", ...]:
+    """Return the findings that a baseline does not know."""
+    if baseline is None:
+        return report.findings
+    from belljar.report.baseline import read_baseline
+
+    return read_baseline(baseline).new(report.findings, report.paths)
+
+
+def _write(report: "Report", options: dict[str, Any]) -> None:
+    """Write the files that were asked for."""
+    from belljar.fsys import write_atomic
+
+    if options["write_baseline"] is not None:
+        from belljar.report.baseline import write_baseline
+
+        write_baseline(options["write_baseline"], report.findings, report.paths)
+    if options["html"] is None and options["graph"] is None:
+        return
+    from belljar.report.graph import graph_of, to_dot
+
+    graph = graph_of(report, missing=report.missing)
+    if options["html"] is not None:
+        from belljar.report.html import to_html
+
+        write_atomic(options["html"], to_html(report, graph=graph))
+    if options["graph"] is not None:
+        from belljar.report.svg import draw
+
+        is_dot = options["graph"].suffix in (".dot", ".gv")
+        write_atomic(options["graph"], to_dot(graph) if is_dot else draw(graph).svg)
+
+
+def _print(report: "Report", new: tuple["Finding", ...], options: dict[str, Any]) -> None:
+    """Print the report in the form that was asked for; the forms of CI services tell what is new."""
+    form = options["form"]
+    if form in ("text", "json"):
+        from belljar.report.audit_text import render
+
+        shown = report if options["baseline"] is None else replace(report, findings=new)
+        show(form, render(shown, why=options["why"]), shown.to_json() if form == "json" else {})
+    elif form == "sarif":
+        from belljar.report.baseline import read_baseline
+        from belljar.report.sarif import to_sarif
+
+        known = read_baseline(options["baseline"]) if options["baseline"] is not None else None
+        log = to_sarif(report.findings, paths=report.paths, baseline=known, base=str(Path.cwd()))
+        click.echo(json.dumps(log, indent=2))
+    else:
+        from belljar.report.annotations import Service, annotations
+
+        for line in annotations(Service(form), new, report.paths):
+            click.echo(line)

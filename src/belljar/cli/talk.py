@@ -25,6 +25,7 @@ _STAGES = {
     "build": "building",
     "scan": "scanning",
     "audit": "auditing",
+    "closure": "resolving libraries",
     "store": "storing",
     "root": "adding root",
     "verify": "running on",

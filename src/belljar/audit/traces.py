@@ -1,0 +1,45 @@
+"""Ties and traits as findings (belljar.audit.ties finds them).
+
+What is certain or likely to come from the builder's machine is noted; where the policy allows no paths
+of the host, what is certain is an error, outside debug information and plain text. What may be meant
+for the machine it runs on is in the report, and no finding.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from belljar.audit.checks import Finding, Severity
+from belljar.audit.policy import Policy
+from belljar.audit.ties import Certainty, Kind, Tie, TraitFound, Where
+
+_EXPECTED = (Kind.HOST, Kind.LOCATION)
+_HARMLESS = (Where.DEBUG, Where.UNLOADED, Where.TEXT, Where.RECORD)
+
+
+def findings_of(ties: Iterable[Tie], policy: Policy) -> Iterator[Finding]:
+    """Yield a finding for each tie that tells something."""
+    for tie in ties:
+        if tie.certainty is Certainty.POSSIBLE or tie.kind in _EXPECTED:
+            continue
+        is_told = tie.certainty is Certainty.CERTAIN and tie.where not in _HARMLESS
+        is_error = is_told and not policy.host_paths
+        where = f"{tie.where} {tie.section}" if tie.section and tie.section != tie.where else tie.where
+        yield Finding(
+            rule="tie",
+            severity=Severity.ERROR if is_error else Severity.NOTE,
+            path=tie.path,
+            message=f"names a {tie.kind} in {where} ({tie.count}x): {tie.text}",
+            hint="build it below a fixed path, or map paths (-ffile-prefix-map=...)" if is_error else None,
+            offset=tie.offset,
+        )
+
+
+def findings_of_traits(path: str, traits: Iterable[TraitFound]) -> Iterator[Finding]:
+    """Yield a finding for each trait that hardened systems refuse."""
+    for found in traits:
+        yield Finding(
+            rule=found.trait,
+            severity=Severity.NOTE,
+            path=path,
+            message=f"{found.trait.replace('-', ' ')}: {found.evidence}",
+            hint=found.hint,
+        )

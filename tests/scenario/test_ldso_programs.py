@@ -28,7 +28,8 @@ DLOPEN = """
 __asm__(".pushsection .note.dlopen, \\"a\\", %note\\n.balign 4\\n.long 4, 2f - 1f, 0x407c0c0a\\n"
         ".asciz \\"FDO\\"\\n1: .asciz \\"[{\\\\\\"feature\\\\\\":\\\\\\"leaves\\\\\\","
         "\\\\\\"priority\\\\\\":\\\\\\"suggested\\\\\\","
-        "\\\\\\"soname\\\\\\":[\\\\\\"libabsent.so.9\\\\\\",\\\\\\"libleaf.so.1\\\\\\"]}]\\"\\n2: .balign 4\\n"
+        "\\\\\\"soname\\\\\\":[\\\\\\"libabsent.so.9\\\\\\","
+        "\\\\\\"libleaf.so.1\\\\\\"]}]\\"\\n2: .balign 4\\n"
         ".popsection");
 int main(void) { return dlopen("libguess.so.4", RTLD_NOW) == 0; }
 """

@@ -38,6 +38,7 @@ def only(data, name="x.bin", **options):
         ("/tmp/mara/spack-stage/spack-stage-zlib/x.c", Kind.PACKAGER, "/tmp/mara"),
         (NIX, Kind.STORE, "/nix/store/" + "a" * 32 + "-"),
         ("/tmp/tmpab12cd_9/x.c", Kind.TEMPORARY, "/tmp/tmpab12cd_9"),
+        ("/project/src/x.c", Kind.CI, "/project/src"),
         ("/tmp/x", Kind.TEMPORARY, "/tmp"),
     ],
 )
@@ -61,6 +62,8 @@ def test_builders_paths_are_known(text, kind, root):
         "/homestead/x",
         "/rooted/x",
         "/nix/store/short-x",
+        "/io/grpc/internal/Stream",
+        "/project/region",
     ],
 )
 def test_other_paths_are_not_ties(text):
@@ -194,3 +197,8 @@ def test_modes_that_hardened_systems_watch():
         ("world-writable", "mode 4757"),
     ]
     assert traits_of(None, 0o755) == ()
+
+
+def test_a_home_directory_is_certain_where_it_has_sources_and_likely_elsewhere():
+    assert only(b"\0/home/mara/app/main.c\0").certainty is Certainty.CERTAIN
+    assert only(b"\0/home/mara/production\0").certainty is Certainty.LIKELY

@@ -76,7 +76,13 @@ ROWS: tuple[Row, ...] = (
         rb"/tmpfs/src/",
         rb"/Users/(?:runner|distiller)/",
     ),
-    *_rows(Kind.CI, _L, rb"/workspaces?/" + _NAME, rb"/project/" + _NAME, rb"/io/" + _NAME + rb"/"),
+    # Java's packages begin with /io/ too, and cloud resources with /project/.
+    *_rows(
+        Kind.CI,
+        _L,
+        rb"/workspaces?/" + _NAME,
+        rb"/(?:project|io)/(?:src|build|dist|python|wheelhouse|third_party|vendor|target|\.?venv)/",
+    ),
     *_rows(
         Kind.PACKAGER,
         _C,
@@ -119,7 +125,7 @@ ROWS: tuple[Row, ...] = (
     *_rows(
         Kind.TEMPORARY,
         _C,
-        rb"/(?:var/)?tmp/(?:tmp[a-z0-9_]{8}|tmp\.\w{6,}|cc\w{6}\.|(?:build|pip)-[a-z-]+-\w{8})",
+        rb"/(?:var/)?tmp/(?:tmp[a-z0-9_]{8}/|tmp\.\w{6,}|cc\w{6}\.|(?:build|pip)-[a-z-]+-\w{8})",
         rb"/private/var/folders/",
     ),
     *_rows(Kind.TEMPORARY, _P, rb"/tmp/(?=[.\w])", rb"/var/tmp/(?=[.\w])"),

@@ -84,8 +84,8 @@ class Scanner:
         content: bytes = data  # type: ignore[assignment]  # what is asked of it, a mapping gives too
         if elf is None:
             where = where_of(path, content[:_LOOK_BACK])
-            self._collect(content, found, Places(()), where, is_byte_code=where is Where.BYTE_CODE)
             self._add_head(content, found, where)
+            self._collect(content, found, Places(()), where, is_byte_code=where is Where.BYTE_CODE)
         else:
             self._collect_elf(content, elf, found)
         if isinstance(data, mmap.mmap):
@@ -119,11 +119,11 @@ class Scanner:
     def _collect_elf(self, data: bytes, elf: Elf, found: "_Found") -> None:
         strings = loader_strings(data, elf)
         sections = read_sections(data, elf)
-        # The loader's strings come last: where one starts with its section, it is what is meant.
-        self._collect(data, found, Places((*section_places(elf, sections), *strings)), Where.UNLOADED)
         for place in strings:
             if place.where in (Where.INTERPRETER, Where.RPATH, Where.RUNPATH):
                 self._add_search_path(data, found, place)
+        # The loader's strings come last: where one starts with its section, it is what is meant.
+        self._collect(data, found, Places((*section_places(elf, sections), *strings)), Where.UNLOADED)
         for section in sections:
             chunks = inflated(data, elf, section)
             place = Place(section.offset, section.offset, Where.DEBUG, section.name)
@@ -160,7 +160,7 @@ class Scanner:
                 return
             row = Row(kind=kind, certainty=Certainty.CERTAIN, pattern=b"")
         root = text if row.pattern == b"" else _root(text, 0, row, self._table)
-        found.add(_Hit(row, offset, text[:_TEXT_LIMIT], root), place)
+        found.add_fixed(_Hit(row, offset, text[:_TEXT_LIMIT], root), place)
 
 
 _ASSIGNMENTS = {
@@ -176,16 +176,22 @@ class _Found:
         self._path = path
         self._ties: dict[tuple[Where, str, Kind, bytes], Tie] = {}
         self._counts: dict[tuple[Where, str, Kind, bytes], int] = {}
-        self._at: set[tuple[int, str]] = set()
+        self._fixed: set[int] = set()
+
+    def add_fixed(self, hit: _Hit, place: Place) -> None:
+        """Count what binds the file to a directory; what is found at its offset later is the same."""
+        if hit.offset not in self._fixed:
+            self._fixed.add(hit.offset)
+            self._count(hit, place)
 
     def add(self, hit: _Hit, place: Place) -> None:
-        """Count a hit; one that was found before, at the same place and offset, is the same."""
+        """Count a hit, unless it was counted as what binds the file to a directory."""
+        if hit.offset not in self._fixed:
+            self._count(hit, place)
+
+    def _count(self, hit: _Hit, place: Place) -> None:
         where = place.where
         key = (where, place.section, hit.row.kind, hit.root)
-        if where.is_read_by_loader or where is Where.LINK:
-            if (hit.offset, where) in self._at:
-                return
-            self._at.add((hit.offset, where))
         if key in self._ties:
             self._counts[key] += 1
         elif len(self._ties) < TIES_LIMIT:
@@ -201,7 +207,7 @@ class _Found:
             offset=hit.offset,
             text=hit.text.decode("utf-8", "surrogateescape"),
             root=hit.root.decode("utf-8", "surrogateescape"),
-            certainty=_certainty(hit.row, where, self._path),
+            certainty=_certainty(hit, where, self._path),
         )
 
     @property
@@ -211,18 +217,23 @@ class _Found:
         return tuple(sorted(counted, key=lambda tie: tie.offset))
 
 
-def _certainty(row: Row, where: Where, path: str) -> Certainty:
+def _certainty(hit: _Hit, where: Where, path: str) -> Certainty:
     """Return what a row says, more where no program would name a path of the machine that it runs on."""
-    if row.kind is Kind.HOST:
-        return row.certainty
+    kind, certainty = hit.row.kind, hit.row.certainty
+    if kind is Kind.HOST:
+        return certainty
     if where.is_read_by_loader or where is Where.DEBUG:
         return Certainty.CERTAIN
-    # Prose and comments have examples in them: /home/guido/data.txt.
-    if where is Where.TEXT and row.kind in (Kind.HOME, Kind.TEMPORARY) and path.endswith(_PROSE):
+    # Prose and comments have examples in them, and help texts in programs too: /home/guido/data.txt.
+    if where is Where.TEXT and kind in (Kind.HOME, Kind.TEMPORARY) and path.endswith(_PROSE):
         return Certainty.POSSIBLE
-    return row.certainty
+    if kind is Kind.HOME and where in _HELPFUL and not _SOURCE.search(hit.text):
+        return min(certainty, Certainty.LIKELY)
+    return certainty
 
 
+_HELPFUL = (Where.LOADED, Where.DATA, Where.BYTE_CODE)
+_SOURCE = re.compile(rb"\.(?:[ch]|cc|cpp|cxx|hh|hpp|rs|go|pyx?|[sS]|o|f90|java)\b|/(?:src|build|work)/|/\.")
 _PROSE = (
     ".py",
     ".pyi",

@@ -173,6 +173,14 @@ class Aarch64:
             at += 4
         return Block(start, at, at, Flow.JUMP if at < end else Flow.UNKNOWN, at, tuple(needs))
 
+    def slot_of_stub(self, start: int) -> int:
+        """Return the slot through which a PLT entry jumps, 0 for code that is none."""
+        words = self._words(start, start + 8)
+        if not any(word & 0x9F00001F == 0x90000010 for word in words):  # adrp x16
+            return 0
+        block = self.block(start)
+        return block.target if block.flow == Flow.JUMP_SLOT and block.next - start <= 24 else 0
+
     def needs_of(self, start: int, end: int) -> int:
         """Return the bits of all instructions between two addresses of one segment."""
         bits = 0

@@ -57,6 +57,10 @@ class Machine(Protocol):
         """Decode from `start` to the next change of flow."""
         ...
 
+    def slot_of_stub(self, start: int) -> int:
+        """Return the slot through which a PLT entry jumps, 0 for code that is none."""
+        ...
+
     def needs_of(self, start: int, end: int) -> int:
         """Return the bits of all instructions between two addresses, decoded one after the other."""
         ...

@@ -7,7 +7,6 @@ assembly keeps among it: what has no unwind information is no function here, but
 import struct
 from bisect import bisect_right
 from functools import cached_property
-from itertools import pairwise
 
 from belljar.elf import Elf
 
@@ -43,7 +42,12 @@ class Functions:
     @cached_property
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """Start and end of every function."""
-        return tuple((start, self.end(number)) for number, start in enumerate(self.starts))
+        return tuple(zip(self.starts, self.ends, strict=True))
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """The end of every function."""
+        return tuple(self.end(number) for number in range(len(self.starts)))
 
     @cached_property
     def known(self) -> dict[int, int]:
@@ -70,10 +74,11 @@ def _read_table(data: bytes, elf: Elf) -> tuple[list[int], list[int]]:
     count = min(count, (segment.offset + segment.file_size - begin) // 8)
     numbers = struct.unpack_from(f"{order}{2 * count}i", data, begin)
     base = segment.address
-    rows = [(base + start, base + entry) for start, entry in zip(numbers[::2], numbers[1::2], strict=True)]
-    if any(after[0] < before[0] for before, after in pairwise(rows)):
-        rows.sort()
-    return [row[0] for row in rows], [row[1] for row in rows]
+    starts, entries = [base + number for number in numbers[::2]], numbers[1::2]
+    if starts != sorted(starts):
+        pairs = sorted(zip(starts, entries, strict=True))
+        starts, entries = [pair[0] for pair in pairs], tuple(pair[1] for pair in pairs)
+    return starts, [base + number for number in entries]
 
 
 def _size(data: bytes, offset: int | None, start: int, address: int) -> int:

@@ -9,11 +9,12 @@ most of a large library aware.
 """
 
 from array import array
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from belljar.audit.isa.code import Flow, Machine
+from belljar.audit.isa.code import Machine
 from belljar.audit.isa.image import Image
 
 GETTER_SIZE = 400
@@ -59,7 +60,12 @@ class Graph:
 def build(image: Image, machine: Machine) -> Graph:
     """Collect the edges of a whole file."""
     functions = image.functions
-    known, find = functions.known, functions.find
+    known, starts, ends = functions.known, functions.starts, functions.ends
+
+    def find(address: int) -> int:
+        number = bisect_right(starts, address) - 1
+        return number if number >= 0 and address < ends[number] else -1
+
     calls: dict[int, set[int]] = defaultdict(set)
     mentions: dict[int, set[int]] = defaultdict(set)
     asking = set()
@@ -92,10 +98,8 @@ def build(image: Image, machine: Machine) -> Graph:
 
 def _through_stub(image: Image, machine: Machine, target: int) -> tuple[int, str]:
     """Return what a PLT entry leads to; nothing for an address that is none."""
-    block = machine.block(target)
-    if block.flow != Flow.JUMP_SLOT or not block.target or block.next - target > 32:
-        return 0, ""
-    return image.resolve(block.target)
+    slot = machine.slot_of_stub(target)
+    return image.resolve(slot) if slot else (0, "")
 
 
 def _add_slots(

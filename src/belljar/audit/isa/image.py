@@ -145,16 +145,21 @@ class Image:
     @cached_property
     def exports(self) -> tuple[Export, ...]:
         """The dynamic symbols in the order of their table, the empty first one included."""
-        symbols = self.elf.symbols
-        at = self._table(Tag.SYMTAB, 24 * (len(symbols) + 1))
-        if at is None or not symbols:
-            return ()
-        rows = struct.iter_unpack("<IBBHQQ", self.data[at : at + 24 * (len(symbols) + 1)])
-        next(rows)
-        found = [Export("", 0, 0, 0)]
-        for symbol, row in zip(symbols, rows, strict=True):
-            found.append(Export(symbol.name, row[4] if symbol.defined else 0, symbol.type, symbol.binding))
-        return tuple(found)
+        return tuple(self.export(number) for number in range(len(self.elf.symbols) + 1))
+
+    def export(self, number: int) -> Export:
+        """Return the dynamic symbol with that number, an empty one when there is none."""
+        at = self._symbols
+        if at is None or not 0 < number <= len(self.elf.symbols):
+            return Export("", 0, 0, 0)
+        symbol = self.elf.symbols[number - 1]
+        (address,) = struct.unpack_from("<Q", self.data, at + 24 * number + 8)
+        return Export(symbol.name, address if symbol.defined else 0, symbol.type, symbol.binding)
+
+    @cached_property
+    def _symbols(self) -> int | None:
+        """Where in the file the dynamic symbols are."""
+        return self._table(Tag.SYMTAB, 24 * (len(self.elf.symbols) + 1))
 
     @cached_property
     def imports(self) -> frozenset[str]:
@@ -215,9 +220,9 @@ class Image:
                     yield Root(f"{name}[{number}]", address)
         if entries.get(_INIT):
             yield Root("_init", entries[_INIT])
-        for item in self.exports:
-            if item.address and item.name.startswith(_ROOT_NAMES) and item.type == _FUNCTION:
-                yield Root(item.name, item.address)
+        for number, symbol in enumerate(self.elf.symbols, 1):
+            if symbol.type == _FUNCTION and symbol.defined and symbol.name.startswith(_ROOT_NAMES):
+                yield Root(symbol.name, self.export(number).address)
         if self.is_program and self.segment(self.elf.header.entry) is not None:
             yield Root("entry", self.elf.header.entry)
 
@@ -236,9 +241,7 @@ class Image:
         return found
 
     def _bind(self, number: int) -> Slot:
-        if number >= len(self.exports):
-            return NOTHING
-        symbol = self.exports[number]
+        symbol = self.export(number)
         if not symbol.address:
             return Slot(0, symbol.name)
         if symbol.type == _IFUNC or not (self._binds_itself or symbol.binding == Binding.GLOBAL):

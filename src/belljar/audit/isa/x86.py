@@ -32,6 +32,8 @@ from belljar.audit.isa.image import Image
 _V2, _V3, _V4, _DETECTION = 1, 2, 4, 8
 _FIRST_EXTENSION = 16
 _BLOCK_LIMIT = 2000
+# jmp *slot(%rip), with a prefix, or behind endbr64.
+_STUBS = (b"\xff\x25", b"\xf2\xff\x25", b"\xf3\x0f\x1e\xfa\xff\x25", b"\xf3\x0f\x1e\xfa\xf2\xff\x25")
 # Calls and jumps with a distance of 32 bits, in a group; operands relative to the next instruction.
 _REFERENCE = re.compile(rb"([\xe8\xe9]|\x0f[\x80-\x8f])|[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]", re.DOTALL)
 
@@ -120,6 +122,14 @@ class X86:
         if flow in (Flow.JUMP_SLOT, Flow.CALL_SLOT):
             return item.ip_rel_memory_address if item.is_ip_rel_memory_operand else 0
         return item.near_branch_target if flow in (Flow.JUMP, Flow.BRANCH, Flow.CALL) else 0
+
+    def slot_of_stub(self, start: int) -> int:
+        """Return the slot through which a PLT entry jumps, 0 for code that is none."""
+        at = self.image.offset(start)
+        if at is None or not self.image.data.startswith(_STUBS, at):
+            return 0
+        block = self.block(start)
+        return block.target if block.flow == Flow.JUMP_SLOT else 0
 
     def needs_of(self, start: int, end: int) -> int:
         """Return the bits of all instructions between two addresses of one segment."""

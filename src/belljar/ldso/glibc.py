@@ -41,12 +41,11 @@ class GlibcLinker(Linker):
             return self.search(name, asker, iter([Stage(How.PATH, "", [(wanted, "")])]))
         return self.search(name, asker, self._stages(wanted, asker))
 
-    def register(self, loaded: Loaded, name: str, *, is_new: bool) -> None:
+    def register(self, loaded: Loaded, name: str, asker: Loaded, *, is_new: bool) -> None:
         """Remember a file by the name it was asked for, its path and its soname."""
         if is_new:
             self._remember(loaded)
-        assert loaded.asker is not None
-        self._names.setdefault(expand(name, self.tokens(loaded.asker)) or name, loaded)
+        self._names.setdefault(expand(name, self.tokens(asker)) or name, loaded)
 
     def _remember(self, loaded: Loaded) -> None:
         self._names.setdefault(loaded.path, loaded)

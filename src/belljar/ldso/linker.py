@@ -117,8 +117,8 @@ class Linker(abc.ABC):
         """Return what `name` leads to when `asker` asks; loads nothing."""
 
     @abc.abstractmethod
-    def register(self, loaded: Loaded, name: str, *, is_new: bool) -> None:
-        """Remember under which names a file is known from now on."""
+    def register(self, loaded: Loaded, name: str, asker: Loaded, *, is_new: bool) -> None:
+        """Remember that `asker` knows a file by `name` from now on, and so do all others."""
 
     def _find_interpreter(self) -> Loaded | None:
         """Return the loader itself, which is in the process before all others but in no list yet."""
@@ -150,7 +150,7 @@ class Linker(abc.ABC):
             self.objects.append(hit.loaded)
             if hit.loaded is not self.interpreter:
                 self._files[hit.loaded.place.identity] = hit.loaded
-        self.register(hit.loaded, name, is_new=hit.is_new)
+        self.register(hit.loaded, name, asker, is_new=hit.is_new)
 
     def search(self, name: str, asker: Loaded, stages: Iterator[Stage]) -> Hit:
         """Return the first file that can be loaded, stage by stage."""

@@ -40,10 +40,10 @@ class MuslLinker(Linker):
             return self.miss(name, asker, How.MISSING, "no name that a file can have")
         return self.search(name, asker, self._stages(name, asker))
 
-    def register(self, loaded: Loaded, name: str, *, is_new: bool) -> None:
+    def register(self, loaded: Loaded, name: str, asker: Loaded, *, is_new: bool) -> None:  # noqa: ARG002 - glibc's need it
         """Remember a file by the name it was searched for."""
         if "/" not in name and loaded is not self.interpreter:
-            self._names.setdefault(loaded.path.rpartition("/")[2] if not is_new else name, loaded)
+            self._names.setdefault(name if is_new else loaded.path.rpartition("/")[2], loaded)
 
     def _loader_itself(self, name: str, asker: Loaded) -> Hit:
         if self.interpreter is None:

@@ -73,7 +73,7 @@ def audit(
     look = _Look(
         policy=policy,
         effort=Effort.FULL if effort and policy.isa else effort,
-        scanner=Scanner() if ties else None,
+        scanner=Scanner(prefixes=policy.build_paths) if ties else None,
     )
     found = _found(walk(paths, progress=progress, stdin=stdin), look)
     targets = [item for item in found if isinstance(item, Target)]
@@ -123,7 +123,8 @@ class _Look:
 
     def at(self, name: str, data: Content, mode: int, *, is_elf: bool) -> Outcome:
         """Return what there is to see of a file with these bytes; raises ElfError."""
-        elf = read(memoryview(data)) if is_elf else None
+        # What a file exports matters to its code only.
+        elf = read(memoryview(data), exports=self.effort is not None) if is_elf else None
         facts = None
         if elf is not None:
             facts = facts_of(name, data, elf, build_paths=self.policy.build_paths, effort=self.effort)

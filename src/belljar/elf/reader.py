@@ -23,8 +23,8 @@ SECTION_HEADER = {False: "10I", True: "2I4Q2I2Q"}
 _DYNAMIC = {False: "iI", True: "qQ"}
 
 
-def read(data: bytes | memoryview) -> Elf:
-    """Return what the ELF file with these bytes says.
+def read(data: bytes | memoryview, *, exports: bool = True) -> Elf:
+    """Return what the ELF file with these bytes says; without `exports`, not which symbols it defines.
 
     Raises ElfError, and nothing else, when they are no ELF file or a damaged one.
     """
@@ -42,7 +42,7 @@ def read(data: bytes | memoryview) -> Elf:
         dynamic=dynamic,
         needs=needs,
         definitions=definitions,
-        symbols=read_symbols(tables, needs, definitions),
+        symbols=read_symbols(tables, needs, definitions, exports=exports),
         notes=_read_notes(view, segments),
     )
 

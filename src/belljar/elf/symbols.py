@@ -19,9 +19,16 @@ _UNDEFINED = 0
 
 
 def read_symbols(
-    tables: Tables, needs: Iterable[VersionNeed], definitions: Iterable[VersionDefinition]
+    tables: Tables,
+    needs: Iterable[VersionNeed],
+    definitions: Iterable[VersionDefinition],
+    *,
+    exports: bool = True,
 ) -> tuple[Symbol, ...]:
-    """Return the dynamic symbols in the order of their table, without the empty first one."""
+    """Return the dynamic symbols in the order of their table, without the empty first one.
+
+    Without `exports` those are left out that the file defines itself: most of them, in libraries.
+    """
     place = tables.start(Tag.SYMTAB)
     if place is None:
         return ()
@@ -40,6 +47,8 @@ def read_symbols(
         name, info, section = (
             (fields[0], fields[1], fields[3]) if tables.view.wide else (fields[0], fields[3], fields[5])
         )
+        if section and found and not exports:
+            continue
         version, library = versions.get(index & ~HIDDEN, none)
         found.append(
             Symbol(
@@ -131,8 +140,9 @@ def _count_by_relocations(tables: Tables) -> int:
         place = tables.start(start)
         if place is None:
             continue
-        form = forms[tables.view.wide]
-        count = place.hold(tables.number(size), start.name) // tables.view.size(form)
-        for fields in tables.view.records(form, place.offset, count, start.name):
-            highest = max(highest, fields[1] >> shift)
+        record = tables.view.size(forms[tables.view.wide])
+        count = place.hold(tables.number(size), start.name) // record
+        words = tables.view.words(place.offset, count * record, start.name)
+        # The symbol is the upper part of the second word: the highest word has the highest symbol.
+        highest = max(highest, max(words[1 :: record // words.itemsize], default=0) >> shift)
     return highest + 1

@@ -6,6 +6,8 @@ n bytes holds n strings of up to n bytes) is limited to a small multiple of the 
 """
 
 import struct
+import sys
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -38,6 +40,14 @@ class View:
     def record(self, form: str, offset: int, what: str) -> tuple[int, ...]:
         """Return the numbers of the record at `offset`."""
         return struct.unpack(self.order + form, self.slice(offset, self.size(form), what))
+
+    def words(self, offset: int, size: int, what: str) -> "array[int]":
+        """Return `size` bytes as numbers of the width of addresses."""
+        found = array("Q" if self.wide else "I")
+        found.frombytes(self.slice(offset, size, what))
+        if (self.order == "<") != (sys.byteorder == "little"):
+            found.byteswap()
+        return found
 
     def records(self, form: str, offset: int, count: int, what: str) -> Iterator[tuple[int, ...]]:
         """Return the numbers of `count` records that follow each other."""

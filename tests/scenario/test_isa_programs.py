@@ -334,3 +334,29 @@ def test_damaged_files_are_undecided_and_never_an_exception(zig_cc):
         assert examine(bytes(bad), elf, effort=effort).arch == "x86_64"
     for cut in range(64, len(good), len(good) // 40):
         assert examine(good[:cut], elf).arch == "x86_64"
+
+
+def test_a_flag_that_picks_between_twins_acquits(examined):
+    """As in zstd: who set the flag cannot be seen, but a condition picks one of two functions."""
+    source = (
+        RUNTIME
+        + """
+    struct context { int wide; float data[64]; };
+    __attribute__((target("avx2"), noinline)) static float fast(float *p, float x) {
+        for (int i = 0; i < 64; i++) p[i] *= x;
+        return p[5];
+    }
+    __attribute__((noinline)) static float slow(float *p, float x) {
+        for (int i = 0; i < 64; i++) p[i] *= x;
+        return p[5];
+    }
+    float run(struct context *c) { return c->wide ? fast(c->data, 3) : slow(c->data, 3); }
+    float always(struct context *c) { return %s(c->data, 2); }
+    int have(void) { return __builtin_cpu_supports("avx2"); }
+    """
+    )
+    flags = ("-shared", "-fPIC", "-g0")
+    acquitted = examined(source % "slow", *flags)
+    assert acquitted.tier == Tier.DISPATCHED
+    accused = examined(source % "fast", *flags)
+    assert (accused.tier, accused.suspected, accused.functions) == (Tier.POSSIBLE, "x86-64-v3", ("fast",))

@@ -13,16 +13,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from belljar.audit.isa import graph as graphs
+from belljar.audit.isa import twins
 from belljar.audit.isa.code import Machine
 from belljar.audit.isa.facts import By, Coverage, Evidence, Extension, IsaFacts, Tier
 from belljar.audit.isa.graph import Graph
 from belljar.audit.isa.image import Image
 from belljar.audit.isa.load import LoadProof
+from belljar.audit.isa.proof import Prover
 
 NAMES_SHOWN = 20
 SPREAD_FUNCTIONS = 200
 SPREAD_SHARE = 0.20
 SPREAD_SHARE_LOWEST = 0.04
+PROOFS_TRIED = 500
 CODE_LIMIT = 400 << 20
 """Above this many bytes of code only the proof from the load roots is tried."""
 _FUNCTION = 2
@@ -117,17 +120,32 @@ class _Verdict:
         detecting = {number for number, bits in decoded.bits.items() if bits & machine.detection}
         self._aware = graphs.aware(image, machine, graph, detecting)
         self._named = {number for number in decoded.bits if _NAMED.search(self._name(number))}
-        barred = self._aware | self._named
-        roots = self._roots()
-        self._reached = graphs.reach(roots, (graph.calls,), barred)
-        self._open = self._unguarded(graph, roots, barred)
-        self._strong = {number for number in self._reached if number in decoded.bits and number not in barred}
         self._detects = bool(
             self._aware
             or decoded.gap_bits & machine.detection
             or image.resolvers
             or any(map(graphs.is_detection, image.imports))
         )
+        barred = self._aware | self._named
+        roots = self._roots(graph)
+        reached = graphs.reach(roots, (graph.calls,), barred)
+        barred |= self._twins(
+            graph, reached, {number for number in reached if number in decoded.bits} - barred
+        )
+        self._reached = graphs.reach(roots, (graph.calls,), barred)
+        self._open = self._unguarded(graph, roots, barred)
+        self._strong = {number for number in self._reached if number in decoded.bits and number not in barred}
+
+    def _twins(self, graph: Graph, reached: Iterable[int], strong: set[int]) -> set[int]:
+        """Return those functions of `strong` of which every caller has a twin for older CPUs."""
+        callers = {source: graph.calls.get(source, set()) & strong for source in reached}
+        acquitted = {
+            source: twins.chosen(self._image, self._machine, source, called)
+            for source, called in callers.items()
+            if called
+        }
+        accused = {number for source, known in acquitted.items() for number in callers[source] - known}
+        return {number for known in acquitted.values() for number in known} - accused
 
     def complete(self, facts: IsaFacts, loaded: LoadProof) -> IsaFacts:
         """Raise `facts` by firm needs, and add what is suspected or dispatched."""
@@ -161,18 +179,17 @@ class _Verdict:
         if wanted == Tier.POSSIBLE:
             functions = self._names(sum(bits[name] for name in named))
             return replace(facts, tier=Tier.POSSIBLE, functions=functions)
-        evidence = tuple(
-            self._evidence(name, bits[name], min(self._with(self._strong, bits[name]))) for name in named
-        )
+        evidence = tuple(filter(None, (self._evidence(name, bits[name]) for name in named)))
+        if not evidence:
+            return replace(facts, tier=Tier.POSSIBLE)
         return replace(facts, tier=Tier.FIRM, by=By.NO_DETECTION, evidence=(*facts.evidence, *evidence))
 
     def _add_firm(self, facts: IsaFacts) -> IsaFacts:
         for name, bits in reversed(self._machine.levels):
             if facts.needs == name:
                 return facts
-            numbers = self._with(self._strong, bits)
-            if numbers:
-                evidence = self._evidence(name, bits, min(numbers))
+            evidence = self._evidence(name, bits)
+            if evidence is not None:
                 return replace(
                     facts,
                     needs=name,
@@ -232,15 +249,26 @@ class _Verdict:
         numbers = sorted(self._with(self._strong, bits))[:NAMES_SHOWN]
         return tuple(map(self._name, numbers))
 
-    def _evidence(self, need: str, bits: int, number: int) -> Evidence:
+    def _evidence(self, need: str, bits: int) -> Evidence | None:
+        """Show a firm need: a strong function that cannot return without, else any strong one."""
+        strong = sorted(self._with(self._strong, bits))
+        if not strong:
+            return None
+        functions = self._image.functions
+        prover = Prover(self._image, self._machine, bits)
+        proofs = ((number, prover.prove(functions.starts[number])) for number in strong[:PROOFS_TRIED])
+        number, found = next(((number, found) for number, found in proofs if found), (strong[0], ()))
+        sites = found or self._machine.sites(functions.starts[number], functions.end(number), bits)[:1]
         chain = [number]
         while self._reached[chain[-1]] >= 0:
             chain.append(self._reached[chain[-1]])
         root, *rest = map(self._name, reversed(chain))
-        functions = self._image.functions
-        site = next(iter(self._machine.sites(functions.starts[number], functions.end(number), bits)), 0)
         return Evidence(
-            need=need, root=root, chain=tuple(rest), address=site, instruction=self._machine.text(site)
+            need=need,
+            root=root,
+            chain=(*rest, *map(self._image.name_of, sites[:-1])),
+            address=sites[-1],
+            instruction=self._machine.text(sites[-1]),
         )
 
     def _with(self, numbers: Iterable[int], bits: int) -> set[int]:
@@ -249,11 +277,19 @@ class _Verdict:
     def _name(self, number: int) -> str:
         return self._image.name_of(self._image.functions.starts[number])
 
-    def _roots(self) -> set[int]:
+    def _roots(self, graph: Graph) -> set[int]:
+        """Return where calls may come in from outside.
+
+        Where the file asks the CPU, an export for a newer one that the file itself calls is exported by
+        accident (SVML in numpy): who calls it here decides.
+        """
         known = self._image.functions.known
-        addresses = {item.address for item in self._image.exports if item.type == _FUNCTION}
-        addresses |= {root.address for root in self._image.roots()}
-        return {known[address] for address in addresses if address in known}
+        exported = {known.get(item.address, -1) for item in self._image.exports if item.type == _FUNCTION}
+        if self._detects:
+            called = {number for row in graph.calls.values() for number in row}
+            exported -= called & self._decoded.bits.keys()
+        started = {known.get(root.address, -1) for root in self._image.roots()}
+        return (exported | started) - {-1}
 
     def _unguarded(self, graph: Graph, roots: set[int], barred: set[int]) -> set[int]:
         """Return the functions that something reaches which is neither aware nor named after a CPU."""

@@ -2,23 +2,25 @@
 
 What is certain or likely to come from the builder's machine is noted; where the policy allows no paths
 of the host, what is certain is an error, outside debug information and plain text. What may be meant
-for the machine it runs on is in the report, and no finding.
+for the machine it runs on is in the report, and no finding; nor is what the rules on the loader's paths
+and on given paths (belljar.audit.checks) tell of ELF files already.
 """
 
 from collections.abc import Iterable, Iterator
 
 from belljar.audit.checks import Finding, Severity
 from belljar.audit.policy import Policy
-from belljar.audit.ties import Certainty, Kind, Tie, TraitFound, Where
+from belljar.audit.ties import Certainty, Kind, Tie, TraitFound, Where, remedy_of
 
-_EXPECTED = (Kind.HOST, Kind.LOCATION)
+_LOADER = (Where.INTERPRETER, Where.RPATH, Where.RUNPATH, Where.NEEDED, Where.SONAME)
+_IN_ELF = (*_LOADER, Where.LOADED, Where.DEBUG, Where.UNLOADED)
 _HARMLESS = (Where.DEBUG, Where.UNLOADED, Where.TEXT, Where.RECORD)
 
 
 def findings_of(ties: Iterable[Tie], policy: Policy) -> Iterator[Finding]:
     """Yield a finding for each tie that tells something."""
     for tie in ties:
-        if tie.certainty is Certainty.POSSIBLE or tie.kind in _EXPECTED:
+        if tie.certainty is Certainty.POSSIBLE or tie.kind is Kind.HOST or _is_told_elsewhere(tie):
             continue
         is_told = tie.certainty is Certainty.CERTAIN and tie.where not in _HARMLESS
         is_error = is_told and not policy.host_paths
@@ -28,9 +30,15 @@ def findings_of(ties: Iterable[Tie], policy: Policy) -> Iterator[Finding]:
             severity=Severity.ERROR if is_error else Severity.NOTE,
             path=tie.path,
             message=f"names a {tie.kind} in {where} ({tie.count}x): {tie.text}",
-            hint="build it below a fixed path, or map paths (-ffile-prefix-map=...)" if is_error else None,
+            hint=remedy_of(tie),
             offset=tie.offset,
         )
+
+
+def _is_told_elsewhere(tie: Tie) -> bool:
+    if tie.kind is Kind.GIVEN:
+        return tie.where in _IN_ELF and not tie.packed
+    return tie.kind is Kind.LOCATION and tie.where in _LOADER
 
 
 def findings_of_traits(path: str, traits: Iterable[TraitFound]) -> Iterator[Finding]:

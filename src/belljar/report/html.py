@@ -60,6 +60,7 @@ a{color:var(--link)}
 .card dt{color:var(--dim);font-size:.82rem}.card dd{margin:0;font-size:1.25rem;font-weight:600}
 .wide{overflow-x:auto;border:1px solid var(--line);border-radius:.5rem}
 table{border-collapse:collapse;width:100%;font-size:.875rem}
+.large{min-width:46rem}
 th,td{text-align:left;vertical-align:top;padding:.35rem .7rem;border-bottom:1px solid var(--line)}
 tr:last-child>*{border-bottom:0}thead th{background:var(--soft);white-space:nowrap}
 td.num,th.num{white-space:nowrap}tbody th{font-weight:400}
@@ -75,7 +76,8 @@ nav ul{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;list-style:none;padding:0;ma
 footer{margin-top:3rem;color:var(--dim);font-size:.82rem}
 @media print{body{max-width:none;padding:0;font-size:11px}
  .graph,.wide{max-height:none;overflow:visible;border:0}
- .graph svg{max-width:100%;height:auto}nav{display:none}h2{break-after:avoid}tr,li{break-inside:avoid}}
+ .large{min-width:0}.graph svg{max-width:100%;min-width:0!important;height:auto}
+ nav{display:none}h2{break-after:avoid}tr,li{break-inside:avoid}}
 """
 
 
@@ -216,8 +218,9 @@ def _row(head: str, *cells: str) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[str]) -> str:
     columns = "".join(f'<th scope="col">{clean(name)}</th>' for name in head)
+    large = ' class="large"' if len(head) > 3 else ""
     return (
-        f'<div class="wide" tabindex="0"><table><thead><tr>{columns}</tr></thead>'
+        f'<div class="wide" tabindex="0"><table{large}><thead><tr>{columns}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 

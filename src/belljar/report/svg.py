@@ -42,6 +42,11 @@ STYLE = """
  --e:#777}}
 """
 
+_ALONE = """.bj-g{background:#fff}
+@media (prefers-color-scheme:dark){.bj-g{background:#14171a}}
+@media print{.bj-g{background:#fff}}
+"""
+
 
 @dataclass(slots=True)
 class _Box:
@@ -324,7 +329,7 @@ def _draw(
         ),
     ]
     if standalone:
-        lines.append(f"<style>{STYLE}</style>")
+        lines.append(f"<style>{STYLE}{_ALONE}</style>")
     drawn = dict.fromkeys(pair for chain in chains for pair in itertools.pairwise(chain))
     lines += [_edge(boxes[a], boxes[b]) for a, b in drawn]
     lines += [_box(box) for box in boxes if box.node]

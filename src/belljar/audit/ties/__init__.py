@@ -2,7 +2,8 @@
 
 from belljar.audit.ties.patterns import Certainty, Kind
 from belljar.audit.ties.places import Where
+from belljar.audit.ties.remedies import remedy_of
 from belljar.audit.ties.scan import Scanner, Tie
 from belljar.audit.ties.traits import Trait, TraitFound, traits_of
 
-__all__ = ["Certainty", "Kind", "Scanner", "Tie", "Trait", "TraitFound", "Where", "traits_of"]
+__all__ = ["Certainty", "Kind", "Scanner", "Tie", "Trait", "TraitFound", "Where", "remedy_of", "traits_of"]

@@ -42,7 +42,8 @@ class Tie:
     """A path as it stands, at `offset` for the first of `count` times.
 
     `root` is the part that tells (`/home/me/`); paths with one root in one section are one tie. `path` is
-    the file; `section` is empty outside ELF files. In a compressed section, `offset` is the section's.
+    the file; `section` is empty outside ELF files. In a compressed section (`packed`), `offset` is the
+    section's.
     """
 
     path: str
@@ -54,6 +55,7 @@ class Tie:
     root: str
     certainty: Certainty
     count: int = 1
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +210,7 @@ class _Found:
             text=hit.text.decode("utf-8", "surrogateescape"),
             root=hit.root.decode("utf-8", "surrogateescape"),
             certainty=_certainty(hit, where, self._path),
+            packed=place.where is Where.DEBUG and place.start == place.end,
         )
 
     @property

@@ -37,7 +37,8 @@ _EXECUTABLE_BY_DEFAULT = (Machine.X86_64, Machine.I386, Machine.ARM, Machine.PPC
 
 def traits_of(elf: Elf | None, mode: int = 0) -> tuple[TraitFound, ...]:
     """Return the traits of a file with that mode (chmod(2)); `elf` is None for what is not ELF."""
-    return (*_of_elf(elf), *_of_mode(mode)) if elf is not None else tuple(_of_mode(mode))
+    is_run = elf is not None or bool(mode & 0o111)
+    return (*(_of_elf(elf) if elf is not None else ()), *_of_mode(mode, is_run=is_run))
 
 
 def _of_elf(elf: Elf) -> Iterator[TraitFound]:
@@ -75,7 +76,7 @@ def _of_stack(elf: Elf) -> Iterator[TraitFound]:
         yield TraitFound(trait=Trait.EXECUTABLE_STACK, evidence=evidence, hint=hint)
 
 
-def _of_mode(mode: int) -> Iterator[TraitFound]:
+def _of_mode(mode: int, *, is_run: bool) -> Iterator[TraitFound]:
     if mode & 0o6000:
         which = " and ".join(name for bit, name in ((0o4000, "user"), (0o2000, "group")) if mode & bit)
         yield TraitFound(
@@ -83,7 +84,8 @@ def _of_mode(mode: int) -> Iterator[TraitFound]:
             evidence=f"mode {mode:04o} sets the {which} ID",
             hint="packages and containers drop it; the loader ignores $ORIGIN and LD_LIBRARY_PATH for it",
         )
-    if mode & 0o002:
+    # Archives made for other systems give every data file mode 0666.
+    if mode & 0o002 and is_run:
         yield TraitFound(
             trait=Trait.WORLD_WRITABLE, evidence=f"mode {mode:04o}: anybody may write to it", hint="chmod o-w"
         )

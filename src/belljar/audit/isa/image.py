@@ -124,7 +124,7 @@ class Image:
                 found.append((address, address + size))
         if not found:
             found = [(item.address, item.address + item.file_size) for item in self.executable]
-        return tuple(sorted(found))
+        return _merged(found)
 
     @cached_property
     def gaps(self) -> tuple[tuple[int, int], ...]:
@@ -336,6 +336,7 @@ class Image:
                 end = data.find(b"\0", strings + name, strings + room) if index and value else -1
                 if end > strings + name:
                     yield data[strings + name : end].decode("utf-8", "replace"), value, info & 15
+            return
 
     def _sections(self) -> Iterator[tuple[int, int, int, int]]:
         """Yield type, flags, address and size of every section."""
@@ -351,3 +352,14 @@ class Image:
         if size != 64 or table + 64 * count > len(data):
             return ()
         return tuple(struct.iter_unpack("<IIQQQQIIQQ", data[table : table + 64 * count]))
+
+
+def _merged(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Sort ranges and unite those that overlap, so that no byte is looked at twice."""
+    found: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if found and start < found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        else:
+            found.append((start, end))
+    return tuple(found)

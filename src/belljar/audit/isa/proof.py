@@ -17,7 +17,7 @@ from belljar.audit.isa.image import Image, Slot
 
 DEPTH_LIMIT = 14
 BLOCK_LIMIT = 300_000
-"""How many blocks are walked per image at most, about a second."""
+"""How many blocks are walked per set of bits at most, long ones counting for more: about a second."""
 WALK_LIMIT = 5_000
 """How many blocks one function may have."""
 
@@ -86,7 +86,7 @@ class Prover:
         todo = [function]
         while todo:
             block = self._machine.block(todo.pop())
-            self._left -= 1
+            self._left -= 1 + (block.last - block.start) // 64
             if self._left <= 0 or len(seen) > WALK_LIMIT:
                 return _UNPROVEN
             met = next((at for at, bits in block.needs if bits & self._wanted), 0)

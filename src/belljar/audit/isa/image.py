@@ -347,6 +347,8 @@ class Image:
     def _section_rows(self) -> tuple[tuple[int, ...], ...]:
         """The section headers; empty where there are none or they are damaged."""
         data = self.data
+        if len(data) < 64:
+            return ()
         (table,) = struct.unpack_from("<Q", data, 40)
         size, count = struct.unpack_from("<HH", data, 58)
         if size != 64 or table + 64 * count > len(data):

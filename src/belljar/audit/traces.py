@@ -1,7 +1,8 @@
 """Ties and traits as findings (belljar.audit.ties finds them).
 
 What is certain or likely to come from the builder's machine is noted; where the policy allows no paths
-of the host, what is certain is an error, outside debug information and plain text. What may be meant
+of the host, what is certain is an error, outside debug information and plain text, and unless it names a
+source file: assertions and panics tell where they stand, and nothing is opened. What may be meant
 for the machine it runs on is in the report, and no finding; nor is what the rules on the loader's paths
 and on given paths (belljar.audit.checks) tell of ELF files already.
 """
@@ -15,6 +16,7 @@ from belljar.audit.ties import Certainty, Kind, Tie, TraitFound, Where, remedy_o
 _LOADER = (Where.INTERPRETER, Where.RPATH, Where.RUNPATH, Where.NEEDED, Where.SONAME)
 _IN_ELF = (*_LOADER, Where.LOADED, Where.DEBUG, Where.UNLOADED)
 _HARMLESS = (Where.DEBUG, Where.UNLOADED, Where.TEXT, Where.RECORD)
+_SOURCES = (".c", ".cc", ".cpp", ".cxx", ".h", ".hh", ".hpp", ".rs", ".go", ".f90", ".S", ".s", ".m", ".pyx")
 
 
 def findings_of(ties: Iterable[Tie], policy: Policy) -> Iterator[Finding]:
@@ -22,8 +24,7 @@ def findings_of(ties: Iterable[Tie], policy: Policy) -> Iterator[Finding]:
     for tie in ties:
         if tie.certainty is Certainty.POSSIBLE or tie.kind is Kind.HOST or _is_told_elsewhere(tie):
             continue
-        is_told = tie.certainty is Certainty.CERTAIN and tie.where not in _HARMLESS
-        is_error = is_told and not policy.host_paths
+        is_error = not policy.host_paths and tie.certainty is Certainty.CERTAIN and not _is_harmless(tie)
         where = f"{tie.where} {tie.section}" if tie.section and tie.section != tie.where else tie.where
         yield Finding(
             rule="tie",
@@ -33,6 +34,10 @@ def findings_of(ties: Iterable[Tie], policy: Policy) -> Iterator[Finding]:
             hint=remedy_of(tie),
             offset=tie.offset,
         )
+
+
+def _is_harmless(tie: Tie) -> bool:
+    return tie.where in _HARMLESS or (tie.where is Where.LOADED and tie.text.endswith(_SOURCES))
 
 
 def _is_told_elsewhere(tie: Tie) -> bool:

@@ -80,6 +80,7 @@ def _outputs(command: Command) -> Command:
         (
             click.option("--why", is_flag=True, help="Show all: files, causes, remedies, evidence."),
             click.option("--html", metavar="FILE", type=file, help="Write one page with everything."),
+            click.option("--sarif", metavar="FILE", type=file, help="Write SARIF, whatever is printed."),
             click.option("--graph", metavar="FILE", type=file, help="Draw needed libraries: .svg or .dot."),
             click.option("--write-baseline", metavar="FILE", type=file, help="Keep what is found as known."),
             click.option(
@@ -186,6 +187,8 @@ def _write(report: "Report", options: dict[str, Any]) -> None:
         from belljar.report.baseline import write_baseline
 
         write_baseline(options["write_baseline"], report.findings, report.paths)
+    if options["sarif"] is not None:
+        write_atomic(options["sarif"], _sarif(report, options["baseline"]))
     if options["html"] is None and options["graph"] is None:
         return
     from belljar.report.graph import graph_of, to_dot
@@ -211,14 +214,20 @@ def _print(report: "Report", new: tuple["Finding", ...], options: dict[str, Any]
         shown = report if options["baseline"] is None else replace(report, findings=new)
         show(form, render(shown, why=options["why"]), shown.to_json() if form == "json" else {})
     elif form == "sarif":
-        from belljar.report.baseline import read_baseline
-        from belljar.report.sarif import to_sarif
-
-        known = read_baseline(options["baseline"]) if options["baseline"] is not None else None
-        log = to_sarif(report.findings, paths=report.paths, baseline=known, base=str(Path.cwd()))
-        click.echo(json.dumps(log, indent=2))
+        click.echo(_sarif(report, options["baseline"]), nl=False)
     else:
         from belljar.report.annotations import Service, annotations
 
+        if form != Service.GITLAB:  # which wants a file of its own; the others look for lines in the log
+            _print(report, new, options | {"form": "text"})
         for line in annotations(Service(form), new, report.paths):
             click.echo(line)
+
+
+def _sarif(report: "Report", baseline: Path | None) -> str:
+    from belljar.report.baseline import read_baseline
+    from belljar.report.sarif import to_sarif
+
+    known = read_baseline(baseline) if baseline is not None else None
+    log = to_sarif(report.findings, paths=report.paths, baseline=known, base=str(Path.cwd()))
+    return json.dumps(log, indent=2) + "\n"

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PARTS = ("startup", "sandbox", "relocation")
+PARTS = ("startup", "sandbox", "relocation", "audit")
 
 
 def main() -> int:

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from belljar.elf import Elf, Symbol
+from belljar.elf import Elf, Segment, Symbol
 from belljar.elf.const import Binding, SegmentType, Tag
 
 _UNVERSIONED = 2
 """Version indices below this are local and global symbols without a version."""
 _FDO_DLOPEN = 0x407C0C0A
+_EXECUTE = 1
 _WRITE = 2
 _SONAME = re.compile(rb"\0(lib[\w+.-]{1,120}\.so(?:\.[\w.]{1,24})?)(?=\0)")
 
@@ -152,15 +153,19 @@ def _guessed(elf: Elf, data: bytes) -> Iterator[DlopenName]:
     start = elf.offset_of(strings.value) if strings else None
     size = elf.dynamic.first(Tag.STRSZ)
     end = start + size.value if start is not None and size else 0
-    for segment in elf.segments:
-        if segment.type != SegmentType.LOAD or segment.flags & _WRITE:
-            continue
+    for segment in _constant_segments(elf):
         for match in _constants(data, segment.offset, segment.offset + segment.file_size):
             name = match[1].decode("utf-8", "surrogateescape")
             if name in known or (start is not None and start <= match.start(1) < end):
                 continue
             known.add(name)
             yield DlopenName(source="string", names=(name,))
+
+
+def _constant_segments(elf: Elf) -> list[Segment]:
+    """Return the loaded segments that hold constants: those without code, or, in older files, those with."""
+    fixed = [item for item in elf.segments if item.type == SegmentType.LOAD and not item.flags & _WRITE]
+    return [item for item in fixed if not item.flags & _EXECUTE] or fixed
 
 
 def _constants(data: bytes, start: int, end: int) -> Iterator[re.Match[bytes]]:

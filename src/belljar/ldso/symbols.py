@@ -5,7 +5,7 @@ any definition that is not hidden (glibc's elf/dl-lookup.c). Files are compared 
 file wants, less what each of the others defines. Weak uses may stay open and are not looked at.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from belljar.ldso.closure import Unresolved
 from belljar.ldso.linker import Loaded
@@ -13,8 +13,12 @@ from belljar.ldso.linker import Loaded
 
 def find_unresolved(objects: Sequence[Loaded]) -> Iterator[Unresolved]:
     """Yield what each file wants in vain, in the order of the files."""
+    known: dict[str, Loaded] = {}
     for loaded in objects:
-        yield from _versions(loaded, objects)
+        for name in (loaded.binary.soname, loaded.path.rpartition("/")[2], loaded.path):
+            known.setdefault(name or "", loaded)
+    for loaded in objects:
+        yield from _versions(loaded, known)
         yield from _symbols(loaded, objects)
 
 
@@ -34,16 +38,10 @@ def _symbols(loaded: Loaded, objects: Sequence[Loaded]) -> Iterator[Unresolved]:
             yield Unresolved(path=loaded.path, symbol=name, version=version if mark else None)
 
 
-def _versions(loaded: Loaded, objects: Sequence[Loaded]) -> Iterator[Unresolved]:
+def _versions(loaded: Loaded, known: Mapping[str, Loaded]) -> Iterator[Unresolved]:
     """Yield the versions that a library should define: without one the loader refuses the file."""
     for need in loaded.binary.elf.needs:
-        if need.weak:
-            continue
-        library = next((item for item in objects if _bears(item, need.library)), None)
-        definitions = library.binary.elf.definitions if library else ()
-        if definitions and not any(item.name == need.name for item in definitions):
+        library = known.get(need.library)
+        definitions = library.binary.elf.definitions if library and not need.weak else ()
+        if definitions and need.name not in {item.name for item in definitions}:
             yield Unresolved(path=loaded.path, symbol=None, version=need.name, library=need.library)
-
-
-def _bears(loaded: Loaded, name: str) -> bool:
-    return name in (loaded.binary.soname, loaded.path.rpartition("/")[2], loaded.path)

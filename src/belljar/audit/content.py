@@ -15,7 +15,7 @@ from belljar.elf import HEAD, ElfError, extents_of_segments, extents_of_tables
 
 _SMALL = 256 << 10
 """Files up to this size are read whole: one call instead of ten."""
-_MAPPED = 32 << 20
+IN_MEMORY = 160 << 20
 """Files above this size are mapped where all of their bytes are wanted."""
 
 Content = bytes | mmap.mmap
@@ -27,7 +27,7 @@ def content(path: Path, *, whole: bool) -> Iterator[Content]:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         size = os.fstat(descriptor).st_size
-        if size <= _SMALL or (whole and size <= _MAPPED):
+        if size <= _SMALL or (whole and size <= IN_MEMORY):
             yield _all(descriptor, size)
         elif whole:
             yield mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)

@@ -42,7 +42,7 @@ def read_symbols(
     versions |= {item.index & ~HIDDEN: (item.name, item.library) for item in needs}
     strings = tables.strings()
     none = (None, None)
-    found = []
+    found: list[Symbol] = []
     for fields, index in zip(tables.view.records(form, place.offset, count, "SYMTAB"), indices, strict=True):
         name, info, section = (
             (fields[0], fields[1], fields[3]) if tables.view.wide else (fields[0], fields[3], fields[5])

@@ -39,6 +39,13 @@ class Functions:
         following = self.starts[number + 1] if number + 1 < len(self.starts) else start + size
         return min(start + size, following) if size else following
 
+    def around(self, address: int) -> tuple[int, int, int]:
+        """Return number, start and end of the function that contains an address; -1 and itself for none."""
+        number = bisect_right(self.starts, address) - 1
+        if number < 0 or address >= self.ends[number]:
+            return -1, address, address + 1
+        return number, self.starts[number], self.ends[number]
+
     @cached_property
     def ranges(self) -> tuple[tuple[int, int], ...]:
         """Start and end of every function."""

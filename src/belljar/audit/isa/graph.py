@@ -9,7 +9,6 @@ most of a large library aware.
 """
 
 from array import array
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -44,56 +43,65 @@ def is_detection(name: str) -> bool:
     return name in DETECTION_NAMES or name.startswith(_DETECTION_PREFIXES)
 
 
+Edges = dict[int, tuple[int, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class Graph:
     """Edges between functions by number: `calls` (jumps too), and `mentions` (address taken)."""
 
-    calls: dict[int, set[int]]
-    mentions: dict[int, set[int]]
+    calls: Edges
+    mentions: Edges
     asking: frozenset[int]
     """Functions that use another file's detection."""
     sources: "array[int]"
     targets: "array[int]"
-    """Which function has an operand at which address, one pair per operand that is not code."""
+    """Which function has an operand at which address, one pair per operand that is no constant."""
 
 
 def build(image: Image, machine: Machine) -> Graph:
-    """Collect the edges of a whole file."""
-    functions = image.functions
-    known, starts, ends = functions.known, functions.starts, functions.ends
-
-    def find(address: int) -> int:
-        number = bisect_right(starts, address) - 1
-        return number if number >= 0 and address < ends[number] else -1
-
-    calls: dict[int, set[int]] = defaultdict(set)
-    mentions: dict[int, set[int]] = defaultdict(set)
+    """Collect the edges of a whole file; functions come one after the other, so few sets live at a time."""
+    known, (low, high) = image.functions.known, image.writable
+    calls: Edges = {}
+    mentions: Edges = {}
     asking = set()
     sources, targets = array("Q"), array("Q")
-    stubs: dict[int, tuple[int, str]] = {}
+    slots: dict[int, tuple[int, str]] = {}
+    source = -1
+    begin = stop = 0
+    called: set[int] = set()
+    mentioned: set[int] = set()
     for at, target, is_call in machine.references():
+        if not begin <= at < stop:
+            _put(calls, source, called)
+            _put(mentions, source, mentioned)
+            source, begin, stop = image.functions.around(at)
+            called, mentioned = set(), set()
         number = known.get(target)
         if number is not None:
-            source = find(at)
-            if source >= 0 and source != number:
-                (calls if is_call else mentions)[source].add(number)
-        elif is_call:
-            if target not in stubs:
-                stubs[target] = _through_stub(image, machine, target)
-            address, name = stubs[target]
-            if address or name:
-                source = find(at)
-                if address in known:
-                    calls[source].add(known[address])
-                if is_detection(name):
-                    asking.add(source)
-        elif image.segment(target) is None:
-            source = find(at)
-            if source >= 0:
-                sources.append(source)
-                targets.append(target)
-    _add_slots(image, calls, asking, sources, targets)
+            (called if is_call else mentioned).add(number)
+            continue
+        if not is_call and not low <= target < high:
+            continue
+        if target not in slots:
+            slots[target] = _through_stub(image, machine, target) if is_call else image.resolve(target)
+        address, name = slots[target]
+        if address in known:
+            called.add(known[address])
+        elif name and is_detection(name):
+            asking.add(source)
+        if not is_call and source >= 0:
+            sources.append(source)
+            targets.append(target)
+    _put(calls, source, called)
+    _put(mentions, source, mentioned)
     return Graph(calls, mentions, frozenset(asking - {-1}), sources, targets)
+
+
+def _put(edges: Edges, source: int, found: set[int]) -> None:
+    found.discard(source)
+    if source >= 0 and found:
+        edges[source] = (*edges.get(source, ()), *found)
 
 
 def _through_stub(image: Image, machine: Machine, target: int) -> tuple[int, str]:
@@ -102,33 +110,13 @@ def _through_stub(image: Image, machine: Machine, target: int) -> tuple[int, str
     return image.resolve(slot) if slot else (0, "")
 
 
-def _add_slots(
-    image: Image,
-    calls: dict[int, set[int]],
-    asking: set[int],
-    sources: Iterable[int],
-    targets: Iterable[int],
-) -> None:
-    """Follow operands that are slots: calls through the GOT, and variables of other files."""
-    known = image.functions.known
-    cache = {}
-    for source, target in zip(sources, targets, strict=True):
-        if target not in cache:
-            cache[target] = image.resolve(target)
-        address, name = cache[target]
-        if address in known:
-            calls[source].add(known[address])
-        elif name and is_detection(name):
-            asking.add(source)
-
-
 def aware(image: Image, machine: Machine, graph: Graph, detecting: Iterable[int]) -> set[int]:
     """Return the functions that ask the CPU, themselves or through a variable or a small getter."""
     functions = image.functions
-    callers = defaultdict(set)
+    callers: dict[int, list[int]] = defaultdict(list)
     for source, called in graph.calls.items():
         for number in called:
-            callers[number].add(source)
+            callers[number].append(source)
 
     def is_small(number: int) -> bool:
         return functions.end(number) - functions.starts[number] <= GETTER_SIZE
@@ -159,7 +147,7 @@ def aware(image: Image, machine: Machine, graph: Graph, detecting: Iterable[int]
     return found | {caller for number in getters for caller in callers[number]}
 
 
-def reach(starts: Iterable[int], edges: Iterable[dict[int, set[int]]], barred: set[int]) -> dict[int, int]:
+def reach(starts: Iterable[int], edges: Iterable[Edges], barred: set[int]) -> dict[int, int]:
     """Return what is reached from `starts`, each with its predecessor (-1: none); nothing past `barred`."""
     tables = tuple(edges)
     found = dict.fromkeys(starts, -1)

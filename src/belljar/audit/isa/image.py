@@ -95,14 +95,17 @@ class Image:
                 return segment
         return None
 
+    @cached_property
+    def writable(self) -> tuple[int, int]:
+        """Where variables and slots begin and end."""
+        found = [item for item in self.elf.segments if item.type == SegmentType.LOAD and item.flags & _WRITE]
+        ends = [item.address + item.memory_size for item in found]
+        return min((item.address for item in found), default=0), max(ends, default=0)
+
     def is_writable(self, address: int) -> bool:
         """Whether an address is that of a variable."""
-        return any(
-            item.type == SegmentType.LOAD
-            and item.flags & _WRITE
-            and 0 <= address - item.address < item.memory_size
-            for item in self.elf.segments
-        )
+        low, high = self.writable
+        return low <= address < high
 
     @property
     def is_program(self) -> bool:
@@ -187,17 +190,14 @@ class Image:
         return Slot(self._word(slot), "") if self.elf.dynamic is not None else NOTHING
 
     @cached_property
-    def pointers(self) -> tuple[tuple[int, int], ...]:
-        """Slot and address of every word that will hold an address of code."""
-        rows = self._relative_rows
+    def pointed(self) -> frozenset[int]:
+        """The addresses of code that some word of the file will hold."""
         low = min((item.address for item in self.executable), default=0)
         high = max((item.address + item.file_size for item in self.executable), default=0)
-        found = [
-            (slot, value) for slot, value in zip(rows[::3], rows[2::3], strict=True) if low <= value < high
-        ]
-        found += [(slot, known.address) for slot, known in self._symbolic.items()]
-        found += [(slot, self._word(slot)) for slot in self._relr()]
-        return tuple(pair for pair in found if self.segment(pair[1]) is not None)
+        found = {value for value in self._relative_rows[2::3] if low <= value < high}
+        found |= {known.address for known in self._symbolic.values()}
+        found |= {self._word(slot) for slot in self._relr()}
+        return frozenset(found)
 
     @cached_property
     def resolvers(self) -> frozenset[int]:

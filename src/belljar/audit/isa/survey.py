@@ -138,7 +138,7 @@ class _Verdict:
 
     def _twins(self, graph: Graph, reached: Iterable[int], strong: set[int]) -> set[int]:
         """Return those functions of `strong` of which every caller has a twin for older CPUs."""
-        callers = {source: graph.calls.get(source, set()) & strong for source in reached}
+        callers = {source: strong.intersection(graph.calls.get(source, ())) for source in reached}
         acquitted = {
             source: twins.chosen(self._image, self._machine, source, called)
             for source, called in callers.items()
@@ -297,6 +297,6 @@ class _Verdict:
         called = {
             number for table in (graph.calls, graph.mentions) for row in table.values() for number in row
         }
-        pointed = {image.functions.known.get(address, -1) for _, address in image.pointers}
+        pointed = {image.functions.known.get(address, -1) for address in image.pointed}
         starts = roots | pointed | (set(range(len(image.functions))) - called)
         return set(graphs.reach(starts - {-1}, (graph.calls, graph.mentions), barred)) - barred

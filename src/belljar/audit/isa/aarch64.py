@@ -136,6 +136,7 @@ class Aarch64:
     baseline = "armv8-a"
     levels: tuple[tuple[str, int], ...] = ()
     detection = _DETECTION
+    detection_names = frozenset({"getauxval", "__getauxval", "elf_aux_info"})
 
     def __init__(self, image: Image) -> None:
         self.image = image

@@ -52,6 +52,8 @@ class Machine(Protocol):
     """Rising levels above the baseline, each with the bits of itself and all above."""
     detection: int
     """The bits of instructions that ask the CPU what it can do."""
+    detection_names: frozenset[str]
+    """Functions of other files that answer it on this architecture only."""
 
     def block(self, start: int) -> Block:
         """Decode from `start` to the next change of flow."""

@@ -21,26 +21,19 @@ GETTER_CALLERS = 200
 VARIABLE_READERS = 1500
 
 DETECTION_NAMES = frozenset(
-    {
+    (
         *("__cpu_model", "__cpu_features2", "__cpu_indicator_init", "__x86_get_cpuid_feature_leaf"),
         *("__x86_get_cpu_features", "_rtld_global_ro", "OPENSSL_ia32cap_P", "OPENSSL_cpuid_setup"),
-        *(
-            "av_get_cpu_flags",
-            "npy_cpu_have",
-            "getauxval",
-            "__getauxval",
-            "elf_aux_info",
-            "__aarch64_have_lse_atomics",
-        ),
-        *("__aarch64_cpu_features", "__init_cpu_features", "__init_cpu_features_resolver"),
-    }
+        *("av_get_cpu_flags", "npy_cpu_have", "__aarch64_have_lse_atomics", "__aarch64_cpu_features"),
+        *("__init_cpu_features", "__init_cpu_features_resolver"),
+    )
 )
 _DETECTION_PREFIXES = ("cpuinfo_", "av_cpu_", "ff_cpu_")
 
 
-def is_detection(name: str) -> bool:
+def is_detection(machine: Machine, name: str) -> bool:
     """Whether a symbol of that name tells what the CPU can do."""
-    return name in DETECTION_NAMES or name.startswith(_DETECTION_PREFIXES)
+    return name in DETECTION_NAMES or name in machine.detection_names or name.startswith(_DETECTION_PREFIXES)
 
 
 Edges = dict[int, tuple[int, ...]]
@@ -88,7 +81,7 @@ def build(image: Image, machine: Machine) -> Graph:
         address, name = slots[target]
         if address in known:
             called.add(known[address])
-        elif name and is_detection(name):
+        elif name and is_detection(machine, name):
             asking.add(source)
         if not is_call and source >= 0:
             sources.append(source)

@@ -42,7 +42,7 @@ _CPUS = (
     ),
     *("sandybridge", "ivybridge", "nehalem", "westmere", "penryn", "prescott", "dunnington", "core2", "atom"),
     *("zen", "bulldozer", "piledriver", "steamroller", "excavator", "barcelona", "bobcat", r"opteron\w*"),
-    *(r"neoverse\w*", "a64fx", r"armv8\w*", r"cortexa\d+", r"thunderx\w*"),
+    *(r"neoverse\w*", "a64fx", r"armv[89]\w*", r"cortexa\d+", r"thunderx\w*"),
 )
 _SETS = (
     *(
@@ -124,7 +124,7 @@ class _Verdict:
             self._aware
             or decoded.gap_bits & machine.detection
             or image.resolvers
-            or any(map(graphs.is_detection, image.imports))
+            or any(graphs.is_detection(machine, name) for name in image.imports)
         )
         barred = self._aware | self._named
         roots = self._roots(graph)

@@ -76,6 +76,7 @@ class X86:
         ("x86-64-v4", _V4),
     )
     detection = _DETECTION
+    detection_names: frozenset[str] = frozenset()  # getauxval tells nothing here
 
     def __init__(self, image: Image) -> None:
         self.image = image

@@ -61,3 +61,22 @@ PIE = (0x6FFFFFFB, 0x08000000)
 )
 def test_programs_are_told_from_libraries(changes, kind):
     assert facts(**changes).kind is kind
+
+
+@pytest.mark.parametrize(
+    ("code", "kernel"),
+    [
+        (b"\x3d\x6b\x0a\x03\x00\x0f\x8f\xa3\x04\0\0", "3.10.108"),  # jg: glibc 2.17 built for 3.10.108
+        (b"\x3d\xff\x1f\x02\x00\x76\x10", "2.32.0"),  # jbe
+        (b"\x3d\x00\x02\x03\x00\x72\x10", "3.2.0"),  # jb
+        (b"\x3d\x00\x02\x03\x00\x74\x10", None),  # je: some other constant
+        (b"\x3d\x00\x02\x03\x00\x72\x10\x3d\x00\x02\x04\x00\x72\x10", None),  # two: which one?
+    ],
+)
+def test_a_loader_has_the_oldest_kernel_in_its_code(code, kernel):
+    made = Made(soname="ld-linux-x86-64.so.2", notes=((b"FATAL: kernel too old\0", 9, code + bytes(8)),))
+    data = bytearray(made.write())
+    data[64 + 4] = 5  # the segment is executable
+    assert facts_of("x", bytes(data), read(bytes(data))).kernel == kernel
+    plain = Made(notes=((b"FATAL: kernel too old\0", 9, code + bytes(8)),)).write()
+    assert facts_of("x", plain, read(plain)).kernel is None

@@ -260,7 +260,7 @@ def check_libc(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
             message=f"is linked against musl; declared is glibc {policy.glibc or ''}".rstrip(),
             hint="build it against glibc, or statically",
         )
-    if policy.libc is Libc.MUSL and (facts.floor or facts.musl):
+    if policy.libc is Libc.MUSL and (facts.floor or facts.musl or facts.defines_glibc):
         why = "; ".join(facts.musl)
         yield Finding(
             rule="libc",

@@ -14,9 +14,12 @@ from belljar.elf.const import Machine, SegmentType
 
 _MESSAGE = b"kernel too old"
 _EXECUTABLE = 1
-# cmp eax, imm32 (3d), then a conditional jump: below or not (72, 73, 0f 82, 0f 83), or past it or not.
-_COMPARE = re.compile(rb"\x3d([\s\S]{2}[\x02-\x06]\x00)(?:([\x72\x73\x76\x77])|\x0f([\x82\x83\x86\x87]))")
-_PAST = (b"\x76", b"\x77", b"\x86", b"\x87")
+# cmp eax, imm32 (3d), then a conditional jump, short (7x) or long (0f 8x): below it or not (2, 3; signed
+# c, d), or past it or not (6, 7; e, f).
+_COMPARE = re.compile(
+    rb"\x3d([\s\S]{2}[\x02-\x06]\x00)(?:([\x72\x73\x76\x77\x7c-\x7f])|\x0f([\x82\x83\x86\x87\x8c-\x8f]))"
+)
+_PAST = (0x6, 0x7, 0xE, 0xF)
 
 
 def kernel_of(elf: Elf, data: bytes | mmap.mmap) -> tuple[int, int, int] | None:
@@ -36,6 +39,6 @@ def _built_in(elf: Elf, data: bytes | mmap.mmap) -> tuple[int, int, int] | None:
         if segment.type == SegmentType.LOAD and segment.flags & _EXECUTABLE:
             code = data[segment.offset : segment.offset + segment.file_size]
             for match in _COMPARE.finditer(code):
-                limit = int.from_bytes(match[1], "little") + ((match[2] or match[3]) in _PAST)
+                limit = int.from_bytes(match[1], "little") + ((match[2] or match[3])[0] & 15 in _PAST)
                 found.add((limit >> 16, limit >> 8 & 255, limit & 255))
     return found.pop() if len(found) == 1 else None

@@ -25,6 +25,7 @@ FINDINGS_LIMIT = 60
 _CAUSES_LIMIT = 4
 _SYMBOLS_LIMIT = 6
 _OPEN_LIMIT = 12
+_NEEDED_LIMIT = 20
 _FLOORS = {
     "glibc": "glibc",
     "glibcxx": "libstdc++ (GLIBCXX)",
@@ -60,7 +61,7 @@ a{color:var(--link)}
 .card dt{color:var(--dim);font-size:.82rem}.card dd{margin:0;font-size:1.25rem;font-weight:600}
 .wide{overflow-x:auto;border:1px solid var(--line);border-radius:.5rem}
 table{border-collapse:collapse;width:100%;font-size:.875rem}
-.large{min-width:46rem}
+.large{min-width:46rem}#files tbody th{min-width:17rem}
 th,td{text-align:left;vertical-align:top;padding:.35rem .7rem;border-bottom:1px solid var(--line)}
 tr:last-child>*{border-bottom:0}thead th{background:var(--soft);white-space:nowrap}
 td.num,th.num{white-space:nowrap}tbody th{font-weight:400}
@@ -315,5 +316,5 @@ def _file(file: FileFacts, errors: int, notes: int, common: str) -> str:
         clean(str(file.floor or _NONE)),
         clean(file.floors.isa or _NONE),
         ", ".join(counts) or _NONE,
-        _code(", ".join(file.needed) or _NONE),
+        _code(_some(file.needed, _NEEDED_LIMIT) or _NONE),
     )

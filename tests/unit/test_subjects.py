@@ -115,6 +115,18 @@ def test_standard_input_may_be_an_archive():
     assert found("-", stdin=io.BytesIO(zip_of({"x": PAYLOAD}))) == {"-!x": PAYLOAD}
 
 
+def test_standard_input_is_limited_and_its_failure_told():
+    [item] = walk(["-"], stdin=io.BytesIO(zip_of({"x": os.urandom(5000)})), limits=Limits(size=1000))
+    assert "more than 1000 bytes" in item.trouble
+
+    class Broken(io.BytesIO):
+        def read(self, *_):
+            raise OSError(5, "Input/output error")
+
+    [item] = walk(["-"], stdin=Broken())
+    assert item.trouble == "Input/output error"
+
+
 def test_set_user_id_is_seen_in_an_archive(tmp_path):
     (tmp_path / "x.tar").write_bytes(tar_of({"su": PAYLOAD}, su=0o4755))
     assert [item.mode for item in walk([tmp_path / "x.tar"])] == [0o4755]

@@ -9,9 +9,11 @@ Whatever an archive holds, the walk ends: depth, number and size of all that is 
 and what cannot be read is a subject with `trouble`, after which the walk goes on beside it.
 """
 
+import itertools
 import mmap
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -189,10 +191,8 @@ class _Visit:
                 yield from self._member(member, label, depth)
         except _SpentError as error:
             yield Subject(name=name, trouble=str(error))
-        except InputError as error:
-            yield Subject(name=name, trouble=error.message.removeprefix(f"{name}: "))
-        except OSError as error:
-            yield Subject(name=name, trouble=error.strerror or str(error))
+        except (InputError, OSError) as error:
+            yield Subject(name=name, trouble=_words(error, name))
 
     def _pay(self, member: Member) -> None:
         self._members -= 1
@@ -229,8 +229,8 @@ class _Visit:
             first = next(pieces, b"")
             while len(first) < _HEAD and (more := next(pieces, b"")):
                 first += more
-        except InputError as error:
-            yield Subject(name=name, trouble=error.message.removeprefix(f"{name}: "))
+        except (InputError, OSError) as error:
+            yield Subject(name=name, trouble=_words(error, name))
             return
         if not _may_be_archive(first):
             yield Subject(
@@ -245,9 +245,9 @@ class _Visit:
         with tempfile.SpooledTemporaryFile(IN_MEMORY) as spool:
             file = cast(BinaryIO, spool)
             try:
-                _fill(file, first, pieces)
-            except InputError as error:
-                yield Subject(name=name, trouble=error.message)
+                _fill(file, first, pieces, self._limits.size)
+            except (InputError, OSError) as error:
+                yield Subject(name=name, trouble=_words(error, name))
                 return
             if _is_archive(file, first[:_HEAD]):
                 yield from self._archive(file, name, depth=depth + 1)
@@ -296,11 +296,20 @@ def _pieces(stream: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
-def _fill(file: BinaryIO, first: bytes, rest: Iterator[bytes]) -> None:
-    file.write(first)
-    for chunk in rest:
-        file.write(chunk)
+def _fill(file: BinaryIO, first: bytes, rest: Iterator[bytes], limit: int) -> None:
+    """Write a stream to a file. Raises InputError when it holds more than `limit` bytes."""
+    left = limit
+    for chunk in itertools.chain((first,), rest):
+        left -= file.write(chunk)
+        if left < 0:
+            raise InputError(f"more than {limit} bytes, which are not looked at")
     file.seek(0)
+
+
+def _words(error: InputError | OSError, name: str) -> str:
+    if isinstance(error, InputError):
+        return error.message.removeprefix(f"{name}: ")
+    return error.strerror or str(error)
 
 
 def _gathered(first: bytes, rest: Iterator[bytes], size: int | None) -> Content:
@@ -308,7 +317,7 @@ def _gathered(first: bytes, rest: Iterator[bytes], size: int | None) -> Content:
     if size is not None and size <= IN_MEMORY:
         return b"".join((first, *rest))
     with tempfile.TemporaryFile() as file:
-        _fill(cast(BinaryIO, file), first, rest)
+        _fill(cast(BinaryIO, file), first, rest, sys.maxsize if size is None else size)
         return _content(cast(BinaryIO, file))
 
 

@@ -1,14 +1,18 @@
 """This machine's own files: the closure is what the machine's own loader lists."""
 
 import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 from loader_oracle import listed, own_loader
 
+from belljar.elf import read
 from belljar.elf.const import MAGIC
 from belljar.errors import BelljarError
 from belljar.ldso import Cache, resolve
+from belljar.ldso.cpu import host_cpu
 
 PROGRAMS, LIBRARIES = 150, 60
 LARGEST = 16_000_000
@@ -82,6 +86,28 @@ def test_a_librarys_closure_and_its_open_symbols_are_what_the_loader_lists(cache
             wrong[str(path)] = (ours, judge)
     assert wrong == {}
     assert compared > 10
+
+
+def test_the_constants_that_are_read_from_a_loader_are_those_it_tells():
+    name = own_loader()
+    done = subprocess.run([name, "--list-diagnostics"], capture_output=True, text=True, check=False)
+    told = dict(re.findall(r'^(\S+?)="(.*)"$', done.stdout, re.MULTILINE))
+    header = read(Path("/bin/sh").read_bytes()).header
+    loader = Cache().loader(name, header)
+    assert loader.found
+    assert loader.directories
+    if done.returncode != 0:
+        assert loader.release is None or loader.release < (2, 33), "only older loaders and musl's keep silent"
+        return
+    directories = [told[key].rstrip("/") for key in sorted(told) if key.startswith("path.system_dirs")]
+    cpu = host_cpu(header.machine)
+    assert list(loader.directories) == directories
+    assert loader.lib == told["dl_dst_lib"]
+    assert ".".join(map(str, loader.release)) == told["version.version"]
+    assert loader.platform(cpu) == told["dl_platform"]
+    active = int(re.search(r"^dl_hwcaps_subdirs_active=(\S+)", done.stdout, re.MULTILINE)[1], 16)
+    names = told["dl_hwcaps_subdirs"].split(":")
+    assert list(cpu.levels) == [item for at, item in enumerate(reversed(names)) if active >> at & 1][::-1]
 
 
 def test_the_reason_why_a_file_was_found_names_a_place_where_it_is(cache):

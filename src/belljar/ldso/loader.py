@@ -45,7 +45,7 @@ _MUSL_NAMES = {
 _LEGACY_LAST = (2, 36)
 _MODELS_SINCE = (2, 26)
 _RELEASE = re.compile(rb"release version (\d{1,3})\.(\d{1,3})")
-_SYSTEM_DIRS = re.compile(rb"\0((?:/[!-.0-~]*lib[!-~]*/\0)+)")
+_SYSTEM_DIRS = re.compile(rb"(?<=\0)(?:/[!-~]{0,250}/\0){1,16}")
 _MUSL_ARCH = re.compile(rb"/etc/ld-musl-([\w.-]{1,32})\.path\0")
 _MUSL_PATH = re.compile(rb"\0(/[!-~]+(?::/[!-~]+)+)\0")
 
@@ -120,12 +120,7 @@ def inspect(name: str, data: bytes, header: Header) -> Loader:
     if _MUSL_ARCH.search(data) or "ld-musl" in name:
         return _musl(name, data, found=True)
     release = _RELEASE.search(data)
-    lists = _SYSTEM_DIRS.search(data)
-    directories = (
-        tuple(_text(item).rstrip("/") or "/" for item in lists[1].split(b"\0") if item)
-        if lists
-        else absent(name, header).directories
-    )
+    directories = _system_directories(data) or absent(name, header).directories
     return Loader(
         name=name,
         libc=Libc.GLIBC,
@@ -135,6 +130,15 @@ def inspect(name: str, data: bytes, header: Header) -> Loader:
         lib=_lib(directories[0]),
         has_levels=b"glibc-hwcaps" in data,
     )
+
+
+def _system_directories(data: bytes) -> tuple[str, ...]:
+    """Return glibc's default directories: constants in a row that end in a slash, libraries' all of them."""
+    for match in _SYSTEM_DIRS.finditer(data):
+        items = match[0].split(b"\0")[:-1]
+        if all(b"lib" in item for item in items):
+            return tuple(_text(item).rstrip("/") for item in items)
+    return ()
 
 
 def _musl(name: str, data: bytes, *, found: bool) -> Loader:

@@ -26,6 +26,8 @@ SPREAD_FUNCTIONS = 200
 SPREAD_SHARE = 0.20
 SPREAD_SHARE_LOWEST = 0.04
 PROOFS_TRIED = 500
+TWINS_TRIED = 2000
+"""Flags pick a few functions; where thousands are newer, the whole file was compiled so."""
 CODE_LIMIT = 400 << 20
 """Above this many bytes of code only the proof from the load roots is tried."""
 _FUNCTION = 2
@@ -138,6 +140,8 @@ class _Verdict:
 
     def _twins(self, graph: Graph, reached: Iterable[int], strong: set[int]) -> set[int]:
         """Return those functions of `strong` of which every caller has a twin for older CPUs."""
+        if len(strong) > TWINS_TRIED:
+            return set()
         callers = {source: strong.intersection(graph.calls.get(source, ())) for source in reached}
         acquitted = {
             source: twins.chosen(self._image, self._machine, source, called)

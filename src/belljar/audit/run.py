@@ -27,7 +27,8 @@ from belljar.errors import InputError
 from belljar.types import Event, Progress, quiet
 
 _PAYS = 8 << 20
-"""How many bytes of ELF files are worth a second process."""
+"""How many bytes are worth a second process, where all are looked at; _MANY: files, where only tables are."""
+_MANY = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ def audit(
     )
     found = _found(walk(paths, progress=progress, stdin=stdin), look)
     targets = [item for item in found if isinstance(item, Target)]
-    pays = sum(target.size for target in targets) >= _PAYS
+    pays = sum(target.size for target in targets) >= _PAYS if look.is_whole else len(targets) >= _MANY
     outcomes = iter(
         parallel.each(
             functools.partial(_examine, look=look),

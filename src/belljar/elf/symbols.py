@@ -42,13 +42,13 @@ def read_symbols(
     versions |= {item.index & ~HIDDEN: (item.name, item.library) for item in needs}
     strings = tables.strings()
     none = (None, None)
+    place_of_info, place_of_section = (1, 3) if tables.view.wide else (3, 5)
     found: list[Symbol] = []
     for fields, index in zip(tables.view.records(form, place.offset, count, "SYMTAB"), indices, strict=True):
-        name, info, section = (
-            (fields[0], fields[1], fields[3]) if tables.view.wide else (fields[0], fields[3], fields[5])
-        )
+        section = fields[place_of_section]
         if section and found and not exports:
             continue
+        name, info = fields[0], fields[place_of_info]
         version, library = versions.get(index & ~HIDDEN, none)
         found.append(
             Symbol(

@@ -4,6 +4,7 @@ A program names, for each library, the versions that it must define (`GLIBC_2.17
 looks for all of them before the program starts, whether a symbol uses them or not.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Self
@@ -55,6 +56,7 @@ _FAMILY = re.compile(
 )
 
 
+@functools.cache
 def release_of(version: str) -> GlibcVersion | None:
     """Return the first release that defines a version name; None when the name does not say."""
     if version in MARKERS:

@@ -187,7 +187,7 @@ def test_a_weak_function_proves_nothing_where_another_copy_may_be_bound(examined
     source = """
     typedef float wide __attribute__((vector_size(32)));
     __attribute__((noinline, weak)) void work(wide *p) { *p += *p; }
-    __attribute__((constructor)) static void start(void) { static wide w; work(&w); }
+    __attribute__((constructor)) static void start(void) { static wide w; __asm__ volatile(""); work(&w); }
     """
     flags = ("-mcpu=x86_64_v3", "-fno-plt", "-O1")
     library = examined(source, *LIBRARY, *flags, effort=Effort.LOAD)
@@ -360,3 +360,33 @@ def test_a_flag_that_picks_between_twins_acquits(examined):
     assert acquitted.tier == Tier.DISPATCHED
     accused = examined(source % "fast", *flags)
     assert (accused.tier, accused.suspected, accused.functions) == (Tier.POSSIBLE, "x86-64-v3", ("fast",))
+
+
+def test_a_call_through_the_library_s_own_plt_is_followed(examined):
+    source = """
+    typedef float wide __attribute__((vector_size(32)));
+    wide w = {1};
+    __attribute__((noinline)) void work(wide *p) { *p += *p; }
+    __attribute__((constructor)) static void start(void) { __asm__ volatile(""); work(&w); work(&w); }
+    """
+    for flags in ((), ("-fno-plt",)):
+        facts = examined(source, *LIBRARY, "-mcpu=x86_64_v3", "-O1", *flags, effort=Effort.LOAD)
+        assert (facts.tier, facts.needs) == (Tier.CERTAIN, "x86-64-v3")
+        assert "work" in facts.evidence[0].chain
+
+
+@pytest.mark.parametrize(("callers", "tier"), [(20, Tier.DISPATCHED), (250, Tier.POSSIBLE)])
+def test_a_getter_that_everybody_calls_guards_nobody(examined, callers, tier):
+    """An allocator asks the CPU and is called from everywhere; that makes not everything a dispatcher."""
+    source = (
+        RUNTIME
+        + """
+    __attribute__((noinline)) static int have(void) { return __cpu_model.features[0] >> 10 & 1; }
+    __attribute__((target("avx2"), noinline)) static float fast(float *p, float x) {
+        for (int i = 0; i < 64; i++) p[i] *= x;
+        return p[5];
+    }
+    """
+        + "".join(f"float f{n}(float *p) {{ return fast(p, {n}) + have(); }}\n" for n in range(callers))
+    )
+    assert examined(source, "-shared", "-fPIC", "-g0").tier == tier

@@ -65,9 +65,14 @@ class Prover:
         outcome = self._outcome(function, 0)
         chain = []
         while outcome.site and outcome.callee:
-            chain.append(outcome.callee)
+            chain.append(self._behind_stub(outcome.callee))
             outcome = self._known[outcome.callee]
         return (*chain, outcome.site) if outcome.site else ()
+
+    def _behind_stub(self, function: int) -> int:
+        """Return the function that a PLT entry leads to, for people to read its name."""
+        slot = self._machine.slot_of_stub(function)
+        return (self._image.resolve(slot).address or function) if slot else function
 
     def _outcome(self, function: int, depth: int) -> Outcome:
         known = self._known.get(function)

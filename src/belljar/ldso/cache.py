@@ -47,7 +47,7 @@ class Cache:
         return self._idents.get(place.identity, b"")
 
     def offer(self, path: Path, elf: Elf, data: bytes) -> None:
-        """Take over a file that somebody has read already; `path` is the one on the host."""
+        """Take over a file that somebody has read already, with all its symbols; `path` is on the host."""
         info = path.stat()
         self._binaries.setdefault((info.st_dev, info.st_ino), digest(elf, data))
 

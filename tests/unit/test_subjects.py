@@ -143,6 +143,16 @@ def test_a_device_in_an_archive_is_passed_over(tmp_path):
     assert found(tmp_path) == {f"{tmp_path}/x.tar!x": b""}
 
 
+def test_a_file_with_holes_is_read_whole(tmp_path):
+    with (tmp_path / "holes").open("wb") as file:
+        file.seek(1 << 20)
+        file.write(PAYLOAD)
+    for form in ("gnu", "posix"):
+        subprocess.run(["tar", f"--format={form}", "-Scf", f"{form}.tar", "holes"], cwd=tmp_path, check=True)
+        assert (tmp_path / f"{form}.tar").stat().st_size < 1 << 17
+        assert list(found(tmp_path / f"{form}.tar").values()) == [bytes(1 << 20) + PAYLOAD]
+
+
 def test_a_big_member_is_mapped_and_whole(tmp_path, monkeypatch):
     monkeypatch.setattr("belljar.audit.subjects.IN_MEMORY", 1000)
     (tmp_path / "x.tar").write_bytes(tar_of({"x": PAYLOAD}))

@@ -93,7 +93,8 @@ def members(archive: Path) -> Iterator[Member]:
 def opened(file: BinaryIO, name: str, *, other: bool = False) -> Iterator[Member]:
     """Yield the members of an archive that is open and can seek, `name` being what messages call it.
 
-    With `other`, devices and the like are members too. Raises InputError as `members` does.
+    With `other`, devices and the like are members too, and files with holes are read. Raises InputError
+    as `members` does.
     """
     with _reading(name):
         start = file.read(8)
@@ -101,9 +102,9 @@ def opened(file: BinaryIO, name: str, *, other: bool = False) -> Iterator[Member
         if start.startswith(_ZIP):
             found = _zip_members(name, file)
         elif start == _AR:
-            found = _tar_members(name, _decompressed(_debian_data(file)))
+            found = _tar_members(name, _decompressed(_debian_data(file)), sparse=other)
         else:
-            found = _tar_members(name, _decompressed(file))
+            found = _tar_members(name, _decompressed(file), sparse=other)
         for member in found:
             if member.type is Type.OTHER and not other:
                 raise _BadArchiveError(f"{_text(member.name)!r} is neither a file, a directory nor a link")
@@ -212,12 +213,14 @@ class _Header(tarfile.TarInfo):
             raise tarfile.ReadError(f"{what} at byte {tarfile_.offset}") from error
 
 
-def _tar_members(archive: str, stream: BinaryIO) -> Iterator[Member]:
+def _tar_members(archive: str, stream: BinaryIO, *, sparse: bool) -> Iterator[Member]:
     with tarfile.open(
         fileobj=stream, mode="r|", tarinfo=_Header, encoding="utf-8", errors="surrogateescape"
     ) as tar:
         while (header := tar.next()) is not None:
             cast(Any, tar).members.clear()  # it would remember all of them
+            if header.issparse() and not sparse:
+                raise _BadArchiveError(f"{header.name!r} is a sparse file")
             yield _tar_member(archive, tar, header)
     trailer = 0
     while chunk := stream.read(fsys.CHUNK):  # to its end, where compressed files have their checksum
@@ -234,8 +237,6 @@ def _tar_member(archive: str, tar: tarfile.TarFile, header: tarfile.TarInfo) -> 
         return Member(name=name, type=Type.LINK, target=_bytes(header.linkname))
     if header.islnk():
         return Member(name=name, type=Type.HARD_LINK, target=_bytes(header.linkname))
-    if header.issparse():
-        raise _BadArchiveError(f"{header.name!r} is a sparse file")
     if not header.isreg():
         return Member(name=name, type=Type.OTHER)
 

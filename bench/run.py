@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PARTS = ("startup", "sandbox", "relocation", "audit")
+PARTS = ("startup", "sandbox", "relocation", "audit", "closure", "isa")
 
 
 def main() -> int:

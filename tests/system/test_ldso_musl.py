@@ -5,12 +5,21 @@ import platform
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from belljar.archive.unpack import unpack
 from belljar.elf import read
+from belljar.home import Home
 from belljar.ldso import How, Libc, Surroundings, resolve
+from belljar.recipe.fetch import fetch
+from belljar.recipe.lock import Lock, machine_arch
+from belljar.recipe.sources import kind_named
+from belljar.recipe.sources.base import Context, Wanted
+from belljar.recipe.specs import DebPackage
+from belljar.types import quiet
 
 TARGET = f"{platform.machine()}-linux-musl"
 ROOM = "/room" * 60
@@ -21,14 +30,19 @@ MAIN = "int mid(double); int main(int n, char **v) { return mid(n); }"
 
 @pytest.fixture(scope="module")
 def prefix(tmp_path_factory):
-    """Return a directory with musl's loader below lib, as apt and dpkg-deb give it."""
-    place = tmp_path_factory.mktemp("musl")
-    fetched = subprocess.run(["apt-get", "download", "musl"], cwd=place, capture_output=True, check=False)
-    assert fetched.returncode == 0, fetched.stderr.decode()
-    (package,) = place.glob("musl_*.deb")
-    subprocess.run(["dpkg-deb", "-x", package, place / "root"], check=True)
-    (place / "root/etc").joinpath(f"ld-musl-{platform.machine()}.path").unlink()
-    return place / "root"
+    """Return a directory with Debian's musl, its loader below lib."""
+    root = tmp_path_factory.mktemp("musl")
+    cache = Path(tempfile.gettempdir()) / f"belljar-tests-cache-{os.getuid()}"
+    home, arch = Home(data=root / "home", cache=cache), machine_arch()
+    wanted = Wanted(key=("musl",), spec=DebPackage(name="musl", version=None))
+    files = kind_named("deb").resolve(
+        [wanted], Context(home=home, arch=arch, suite="bookworm", progress=quiet)
+    )
+    lock = Lock(arch=arch, requests={"environment.suite": "bookworm"}, environment=files)
+    for archive in fetch(lock, home).values():
+        unpack(archive, root, mtime=0)
+    (root / f"etc/ld-musl-{platform.machine()}.path").unlink()
+    return root
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Programs and libraries compiled on the spot, and the CPU that their code needs."""
 
 import itertools
+import struct
 
 import pytest
 
@@ -390,3 +391,15 @@ def test_a_getter_that_everybody_calls_guards_nobody(examined, callers, tier):
         + "".join(f"float f{n}(float *p) {{ return fast(p, {n}) + have(); }}\n" for n in range(callers))
     )
     assert examined(source, "-shared", "-fPIC", "-g0").tier == tier
+
+
+def test_a_function_said_to_be_huge_ends_with_its_segment(zig_cc):
+    """Two gigabytes of code in a file of some kilobytes: found by fuzzing, took minutes."""
+    data = bytearray(zig_cc(SUPPORTS, "-s").read_bytes())
+    elf = read(bytes(data))
+    table = next(item for item in elf.segments if item.type == 0x6474E550)
+    (count,) = struct.unpack_from("<I", data, table.offset + 8)
+    for number in range(count):
+        (entry,) = struct.unpack_from("<i", data, table.offset + 12 + 8 * number + 4)
+        struct.pack_into("<I", data, elf.offset_of(table.address + entry) + 12, 0x7FFFFFFF)
+    assert examine(bytes(data), elf).coverage.decoded <= len(data)

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from functools import cached_property
 
 from belljar.elf import Elf
+from belljar.elf.const import SegmentType
 
 _GNU_EH_FRAME = 0x6474E550
 _TABLE_ENCODING = 0x3B  # sdata4, relative to the start of the header
@@ -23,6 +24,11 @@ class Functions:
         self._data = data
         self._elf = elf
         self.starts, self._entries = _read_table(data, elf)
+        self._code = tuple(
+            (item.address, item.address + item.file_size)
+            for item in elf.segments
+            if item.type == SegmentType.LOAD and item.flags & 1
+        )
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -33,11 +39,13 @@ class Functions:
         return number if number >= 0 and address < self.end(number) else -1
 
     def end(self, number: int) -> int:
-        """Return the address behind a function, never beyond the start of the next one."""
+        """Return the address behind a function, never beyond the next one's start or its segment's end."""
         start, entry = self.starts[number], self._entries[number]
+        limit = next((high for low, high in self._code if low <= start < high), start)
+        if number + 1 < len(self.starts):
+            limit = min(limit, self.starts[number + 1])
         size = _size(self._data, self._elf.offset_of(entry), start, entry)
-        following = self.starts[number + 1] if number + 1 < len(self.starts) else start + size
-        return min(start + size, following) if size else following
+        return min(start + size, limit) if size > 0 else limit
 
     def around(self, address: int) -> tuple[int, int, int]:
         """Return number, start and end of the function that contains an address; -1 and itself for none."""

@@ -123,7 +123,10 @@ class Image:
         """
         found = []
         for kind, flags, address, size in self._sections():
-            if flags & _SECTION_EXECUTE and kind == _PROGBITS and size and self.segment(address + size - 1):
+            segment = self.segment(address)
+            if kind != _PROGBITS or not flags & _SECTION_EXECUTE or segment is None:
+                continue
+            if size and address + size <= segment.address + segment.file_size:
                 found.append((address, address + size))
         if not found:
             found = [(item.address, item.address + item.file_size) for item in self.executable]

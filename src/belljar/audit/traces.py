@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from belljar.audit.checks import Finding, Severity
 from belljar.audit.policy import Policy
 from belljar.audit.ties import Certainty, Kind, Tie, TraitFound, Where, remedy_of
+from belljar.placeholder import TAIL
 
 _LOADER = (Where.INTERPRETER, Where.RPATH, Where.RUNPATH, Where.NEEDED, Where.SONAME)
 _IN_ELF = (*_LOADER, Where.LOADED, Where.DEBUG, Where.UNLOADED)
@@ -41,6 +42,8 @@ def _is_harmless(tie: Tie) -> bool:
 
 
 def _is_told_elsewhere(tie: Tie) -> bool:
+    if TAIL in tie.text:  # a reference within belljar's store, which `scan` lists and installing rewrites
+        return True
     if tie.kind is Kind.GIVEN:
         return tie.where in _IN_ELF and not tie.packed
     return tie.kind is Kind.LOCATION and tie.where in _LOADER

@@ -106,6 +106,8 @@ class FileFacts:
 
     def without(self, defined: Set[str]) -> Self:
         """Return the same without needs of symbols that something else defines."""
+        if self.unversioned.isdisjoint(defined):
+            return self
         left = (
             replace(use, symbols=tuple(s for s in use.symbols if s not in defined)) for use in self.versions
         )

@@ -226,17 +226,9 @@ def _guarded(name: str, look: Callable[[], Outcome]) -> Outcome:
 
 
 def _linked(files: Sequence[FileFacts]) -> tuple[FileFacts, ...]:
-    """Take from the objects of a static library what another of its objects defines."""
-    defined: dict[str, set[str]] = {}
-    for file in files:
-        if file.kind is Kind.OBJECT:
-            defined.setdefault(file.path.rpartition("!")[0], set()).update(file.defines)
-    return tuple(
-        file.without(defined[file.path.rpartition("!")[0]])
-        if file.kind is Kind.OBJECT and "!" in file.path
-        else file
-        for file in files
-    )
+    """Take from the objects of a tree the needs that another object of it meets: libpgport.a's strlcpy."""
+    defined = frozenset(name for file in files for name in file.defines)
+    return tuple(file.without(defined) if file.kind is Kind.OBJECT else file for file in files)
 
 
 def _unreadable(path: str, message: str, offset: int | None = None) -> Outcome:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from belljar.audit.isa.code import Machine
 from belljar.audit.isa.facts import Evidence
 from belljar.audit.isa.image import Image, Root
-from belljar.audit.isa.proof import Prover
+from belljar.audit.isa.proof import Budget, Prover
 
 ROOTS_LIMIT = 20_000
 
@@ -28,18 +28,19 @@ class LoadProof:
 def prove_load(image: Image, machine: Machine) -> LoadProof:
     """Prove what the functions need that run when the file is loaded or started."""
     roots = _roots(image, machine)
+    budget = Budget()
     level, found, notes = "", [], []
     for name, bits in machine.levels:
-        evidence, note = _prove(image, machine, roots, name, bits)
+        evidence, note = _prove(image, machine, roots, name, bits, budget)
         notes.append(note)
         if evidence is None:
             break
         level, found = name, [evidence]
     if not machine.levels:  # nothing has been decoded yet: see which features are met at all
-        _prove(image, machine, roots, "", ~machine.detection)
+        _prove(image, machine, roots, "", ~machine.detection, budget)
     extensions = []
     for name, bit in machine.extensions():
-        evidence, note = _prove(image, machine, roots, name, bit)
+        evidence, note = _prove(image, machine, roots, name, bit, budget)
         notes.append(note)
         if evidence is not None:
             extensions.append(name)
@@ -71,10 +72,10 @@ def _limited(roots: Iterator[Root]) -> Iterator[Root]:
 
 
 def _prove(
-    image: Image, machine: Machine, roots: Sequence[Root], need: str, bits: int
+    image: Image, machine: Machine, roots: Sequence[Root], need: str, bits: int, budget: Budget
 ) -> tuple[Evidence | None, str]:
     """Return what shows that some root must run an instruction with one of the bits, and a note."""
-    prover = Prover(image, machine, bits)
+    prover = Prover(image, machine, bits, budget)
     for root in roots:
         chain = prover.prove(root.address)
         if chain:

@@ -16,8 +16,8 @@ from belljar.audit.isa.code import Block, Flow, Machine
 from belljar.audit.isa.image import Image, Slot
 
 DEPTH_LIMIT = 14
-BLOCK_LIMIT = 300_000
-"""How many blocks are walked per set of bits at most, long ones counting for more: about a second."""
+BLOCK_LIMIT = 500_000
+"""How many blocks are walked per file at most, long ones counting for more: some seconds."""
 WALK_LIMIT = 5_000
 """How many blocks one function may have."""
 
@@ -43,22 +43,29 @@ class Outcome(NamedTuple):
 _UNPROVEN = Outcome(0, 0, returns=True, exits=False)
 
 
+class Budget:
+    """How many blocks may still be walked, by all proofs over one file."""
+
+    def __init__(self) -> None:
+        self.left = BLOCK_LIMIT
+
+
 class Prover:
     """Proofs over one image for one set of wanted bits."""
 
-    def __init__(self, image: Image, machine: Machine, wanted: int) -> None:
+    def __init__(self, image: Image, machine: Machine, wanted: int, budget: Budget) -> None:
         self._image = image
         self._machine = machine
         self._wanted = wanted
         self._known: dict[int, Outcome] = {}
-        self._left = BLOCK_LIMIT
+        self._budget = budget
         dynamic = image.elf.dynamic
         self._is_static = image.is_program and not (dynamic and dynamic.needed)
 
     @property
     def is_exhausted(self) -> bool:
         """Whether the limit was met, so that something may have been missed."""
-        return self._left <= 0
+        return self._budget.left <= 0
 
     def prove(self, function: int) -> tuple[int, ...]:
         """Return the functions on the way and last the instruction that `function` must run; () if none."""
@@ -78,7 +85,7 @@ class Prover:
         known = self._known.get(function)
         if known is not None:
             return known
-        if depth >= DEPTH_LIMIT or self._left <= 0:
+        if depth >= DEPTH_LIMIT or self._budget.left <= 0:
             return _UNPROVEN
         self._known[function] = _UNPROVEN  # while it is being looked at: recursion proves nothing
         found = self._known[function] = self._walk(function, depth)
@@ -91,8 +98,8 @@ class Prover:
         todo = [function]
         while todo:
             block = self._machine.block(todo.pop())
-            self._left -= 1 + (block.last - block.start) // 64
-            if self._left <= 0 or len(seen) > WALK_LIMIT:
+            self._budget.left -= 1 + (block.last - block.start) // 64
+            if self._budget.left <= 0 or len(seen) > WALK_LIMIT:
                 return _UNPROVEN
             met = next((at for at, bits in block.needs if bits & self._wanted), 0)
             if met:

@@ -19,7 +19,7 @@ from belljar.audit.isa.facts import By, Coverage, Evidence, Extension, IsaFacts,
 from belljar.audit.isa.graph import Graph
 from belljar.audit.isa.image import Image
 from belljar.audit.isa.load import LoadProof
-from belljar.audit.isa.proof import Prover
+from belljar.audit.isa.proof import Budget, Prover
 
 NAMES_SHOWN = 20
 SPREAD_FUNCTIONS = 200
@@ -118,6 +118,7 @@ class _Verdict:
 
     def __init__(self, image: Image, machine: Machine, decoded: Decoded) -> None:
         self._image, self._machine, self._decoded = image, machine, decoded
+        self._budget = Budget()
         graph = graphs.build(image, machine)
         detecting = {number for number, bits in decoded.bits.items() if bits & machine.detection}
         self._aware = graphs.aware(image, machine, graph, detecting)
@@ -259,7 +260,7 @@ class _Verdict:
         if not strong:
             return None
         functions = self._image.functions
-        prover = Prover(self._image, self._machine, bits)
+        prover = Prover(self._image, self._machine, bits, self._budget)
         proofs = ((number, prover.prove(functions.starts[number])) for number in strong[:PROOFS_TRIED])
         number, found = next(((number, found) for number, found in proofs if found), (strong[0], ()))
         sites = found or self._machine.sites(functions.starts[number], functions.end(number), bits)[:1]

@@ -65,6 +65,7 @@ class Root(NamedTuple):
 
 
 NOTHING = Slot(0, "")
+_BEYOND = (1 << 80, 1 << 80)  # damaged segments may end beyond 64 bits
 
 
 class Image:
@@ -137,12 +138,12 @@ class Image:
         """Start and end of code that is in no function: hand-written assembly, padding, tables."""
         found = []
         rows = iter(self.functions.ranges)
-        begin, end = next(rows, (1 << 64, 1 << 64))
+        begin, end = next(rows, _BEYOND)
         for start, stop in self.code:
             at = start
             while at < stop:
                 while end <= at:
-                    begin, end = next(rows, (1 << 64, 1 << 64))
+                    begin, end = next(rows, _BEYOND)
                 if begin > at:
                     found.append((at, min(begin, stop)))
                 at = end

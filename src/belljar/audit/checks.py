@@ -377,7 +377,7 @@ RULES = (
     *CHECKS,
     *TREE_CHECKS,
     *("glibcxx-floor", "cxxabi-floor", "gcc-floor"),
-    *("missing-library", "unresolved-symbol", "closure"),
+    *("missing-library", "unresolved-symbol", "closure", "probe"),
     *("tie", "exec-stack", "text-relocations", "writable-code", "set-id", "world-writable"),
     *("unreadable", "not-elf"),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from belljar.audit.checks import Finding, Severity, remedy
 from belljar.audit.facts import FileFacts, Floors, Kind, VersionUse
@@ -15,6 +15,9 @@ from belljar.audit.policy import Policy
 from belljar.audit.profiles import met, sonames
 from belljar.audit.ties import Tie
 from belljar.ldso import Closure
+
+if TYPE_CHECKING:
+    from belljar.audit.probe import Probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,8 @@ class Report:
     """What is left of the builder's machine, where that was looked for."""
     closures: tuple[tuple[str, Closure], ...] = ()
     """By file, what its loader would load, where that was asked for."""
+    probe: "Probe | None" = None
+    """How a command ran on old CPUs, where that was asked for."""
 
     @property
     def missing(self) -> frozenset[str]:

@@ -34,6 +34,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "findings": [_finding(item) for item in report.findings],
         "files": [_file(file, found[file.path]) for file in report.files],
         "ties": [asdict(tie) | {"certainty": tie.certainty.name.lower()} for tie in report.ties],
+        "probe": report.probe.to_json() if report.probe else None,
         "closures": [closure.to_json() | {"file": name} for name, closure in report.closures],
     }
 

@@ -8,11 +8,16 @@ and on given paths (belljar.audit.checks) tell of ELF files already.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from belljar.audit.checks import Finding, Severity
+from belljar.audit.machines import level
 from belljar.audit.policy import Policy
 from belljar.audit.ties import Certainty, Kind, Tie, TraitFound, Where, remedy_of
 from belljar.placeholder import TAIL
+
+if TYPE_CHECKING:
+    from belljar.audit.probe import Probe
 
 _LOADER = (Where.INTERPRETER, Where.RPATH, Where.RUNPATH, Where.NEEDED, Where.SONAME)
 _IN_ELF = (*_LOADER, Where.LOADED, Where.DEBUG, Where.UNLOADED)
@@ -47,6 +52,22 @@ def _is_told_elsewhere(tie: Tie) -> bool:
     if tie.kind is Kind.GIVEN:
         return tie.where in _IN_ELF and not tie.packed
     return tie.kind is Kind.LOCATION and tie.where in _LOADER
+
+
+def findings_of_probe(probe: "Probe", policy: Policy) -> Iterator[Finding]:
+    """Yield a finding for each CPU on which a command was stopped, an error where it is the declared one."""
+    for run in probe.runs:
+        if run.crash is not None:
+            words = " ".join(probe.command)
+            is_error = policy.isa is not None and level(run.level) >= level(policy.isa)
+            yield Finding(
+                rule="probe",
+                severity=Severity.ERROR if is_error else Severity.NOTE,
+                path=run.crash.path or probe.command[0],
+                message=f"`{words}` met an illegal instruction on {run.level} ({run.model})",
+                hint="compile it for the declared level (-march=...), or choose the code at run time",
+                detail=(str(run.crash),),
+            )
 
 
 def findings_of_traits(path: str, traits: Iterable[TraitFound]) -> Iterator[Finding]:

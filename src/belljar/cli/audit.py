@@ -1,6 +1,7 @@
 """`belljar audit`."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from belljar.cli.talk import progress, show
+from belljar.errors import UsageError
 
 if TYPE_CHECKING:
     from belljar.audit import Finding, Policy, Report
@@ -53,6 +55,7 @@ def _closeness(command: Command) -> Command:
             click.option(
                 "--isa-full", "is_full", is_flag=True, help="Decode all code, not what surely runs."
             ),
+            click.option("--probe", metavar="CMD", help="Run a command on old CPUs (qemu-user)."),
             click.option("--no-isa", is_flag=True, help="Decode no code."),
             click.option(
                 "--ties/--no-ties", default=True, help="Look for paths of the builder in every file."
@@ -139,10 +142,27 @@ def command(paths: tuple[Path, ...], **options: Any) -> int:
             jobs=options["jobs"],
             stdin=sys.stdin.buffer,
         )
+    if options["probe"] is not None:
+        report = _probed(report, options["probe"], options["root"])
     new = _new(report, options["baseline"])
     _write(report, options)
     _print(report, new, options)
     return 1 if any(finding in new for finding in report.errors) else 0
+
+
+def _probed(report: "Report", words: str, root: Path | None) -> "Report":
+    """Return a report that also says how a command ran on old CPUs."""
+    from belljar.audit.probe import probe
+    from belljar.audit.traces import findings_of_probe
+
+    try:
+        command = shlex.split(words)
+    except ValueError as error:
+        raise UsageError(f"--probe {words!r}: {error}") from None
+    probed = probe(command, root=root)
+    return replace(
+        report, probe=probed, findings=(*report.findings, *findings_of_probe(probed, report.policy))
+    )
 
 
 def _policy(paths: tuple[Path, ...], options: dict[str, Any]) -> "Policy":

@@ -78,6 +78,9 @@ def _floors(report: Report, shorten: _Shortener, *, why: bool) -> list[str]:
             f"  {'cpu':<10} {report.floors.isa}{'' if _has_isa(report) else ' (code not looked at)'}"
         )
         lines += _cpu(report, shorten, why=why)
+    if report.probe is not None:
+        runs_on = f"runs on {report.probe.needs}" if report.probe.needs else "runs on no CPU that was tried"
+        lines.append(f"  {'probe':<10} {' '.join(report.probe.command)}: {runs_on}")
     if report.profiles:
         lines.append(f"  {'meets':<10} {_profiles(report.profiles)}")
     return lines + (_musl(report, shorten) if why else [])

@@ -1,7 +1,6 @@
 """The published schema of the audit's JSON, held against what real audits print."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -66,9 +65,8 @@ def printed(report):
 @pytest.fixture(scope="module")
 def value():
     """The JSON of an audit in which everything is switched on and something is wrong everywhere."""
-    python = Path(sys.executable).resolve()
     policy = policies.find("manylinux_2_5")
-    return printed(audit([python, Path("/bin/sh")], policy=policy, ties=True, root=Path("/")))
+    return printed(audit([Path("/bin/ls"), Path("/bin/sh")], policy=policy, ties=True, root=Path("/")))
 
 
 def test_a_whole_audit_is_as_the_schema_says(value):

@@ -344,7 +344,7 @@ def test_a_program_newer_than_its_guarantee_is_refused_by_symbol_and_file(tmp_pa
     assert value["artifact"] is None
     (finding, *_) = value["audit"]["findings"]
     assert finding["path"].endswith("-tiny-1.0/bin/newer")
-    assert "__libc_start_main" in finding["symbols"]
+    assert "__libc_start_main" in finding["evidence"]["symbols"]
     assert _stored(place) == before
     assert leftovers(place) == []
 

@@ -4,8 +4,8 @@
 
 The PyPI package `ziglang` (a requirement of the tests) carries, below `lib/libc`, what zig needs to make
 stub libraries of any release: `glibc/abilists`, a binary table of every symbol of every glibc since 2.0 by
-library, release and architecture; `musl/libc.S`, the symbols of musl. Both stem from the projects' own ABI lists
-(glibc: `sysdeps/**/*.abilist`). Format of abilists, found by decoding it:
+library, release and architecture; `musl/libc.S`, the symbols of musl. Both stem from the projects' own ABI
+lists (glibc: `sysdeps/**/*.abilist`). Format of abilists, found by decoding it:
 
     u8 n, n names of libraries          u8 n, n releases as 3 bytes      u8 n, n targets, NUL-terminated
     u16 n functions, then objects, then thread-local objects likewise: NUL-terminated name, then inclusions:

@@ -2,7 +2,8 @@
 
 What the loader looks at is often less than one part in a hundred of a big library: only that is read
 (belljar.elf.extents), into memory that is empty elsewhere and takes no room there. A file is not
-mapped for it: one that shrinks while it is mapped ends the process with SIGBUS.
+mapped for it: one that shrinks while it is mapped ends the process with SIGBUS. The code of a big file is
+read by pages.
 """
 
 import mmap
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from belljar.audit.isa.source import Pages
 from belljar.elf import HEAD, ElfError, extents_of_segments, extents_of_tables
 
 _SMALL = 256 << 10
@@ -35,6 +37,16 @@ def content(path: Path, *, whole: bool) -> Iterator[Content]:
             image = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             _fill(descriptor, image)
             yield image
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def pages(path: Path) -> Iterator[Pages]:
+    """Give a file's bytes to those who look at one place after the other. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        yield Pages(descriptor, os.fstat(descriptor).st_size)
     finally:
         os.close(descriptor)
 

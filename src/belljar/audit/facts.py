@@ -17,13 +17,13 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from belljar.audit.content import IN_MEMORY
 from belljar.audit.floors.glibc import RELR_MARKER, GlibcVersion, is_family, release_of
 from belljar.audit.floors.kernel import kernel_of
 from belljar.audit.floors.musl import hindrances, is_musl_itself
 from belljar.audit.floors.series import FLOORS, Number, dotted, split
 from belljar.audit.floors.symbols import NONSHARED, first
-from belljar.audit.isa import Effort, IsaFacts, Tier, examine
+from belljar.audit.isa import Effort, IsaFacts, examine
+from belljar.audit.isa.source import Source
 from belljar.audit.leaks import Leak, find_leaks
 from belljar.audit.machines import BASELINES, arch_of, is_musl
 from belljar.elf import Elf, Symbol, VersionNeed, object_symbols
@@ -170,8 +170,12 @@ def facts_of(
     *,
     build_paths: Iterable[str] = (),
     effort: Effort | None = None,
+    code: Source | None = None,
 ) -> FileFacts:
-    """Return what the file at `path`, with these bytes, asks for; with an effort, of the CPU too."""
+    """Return what the file at `path`, with these bytes, asks for; with an effort, of the CPU too.
+
+    With `code`, instructions are read from there.
+    """
     dynamic = elf.dynamic
     arch = arch_of(elf.header)
     kernel = kernel_of(elf, data)
@@ -197,21 +201,9 @@ def facts_of(
         versions=uses,
         defines_glibc=any(release_of(item.name) for item in elf.definitions),
         unversioned=unversioned,
-        isa=None if effort is None else _isa(path, data, elf, effort),
+        isa=None if effort is None else examine(code or data, elf, name=path, effort=effort),
     )
     return replace(facts, musl=_musl(facts))
-
-
-def _isa(path: str, data: Content, elf: Elf, effort: Effort) -> IsaFacts:
-    """Return which CPU the code needs.
-
-    Code is decoded from memory; a file that would take too much of it is looked at only if all was asked.
-    """
-    if len(data) > IN_MEMORY and effort is Effort.LOAD:
-        arch = arch_of(elf.header)
-        note = f"{len(data) >> 20} MB: too large to decode unasked (--isa-full)"
-        return IsaFacts(arch=arch, needs=BASELINES.get(arch, arch), tier=Tier.UNDECIDED, note=note)
-    return examine(data[:], elf, name=path, effort=effort)
 
 
 def _object_facts(common: dict[str, Any], symbols: Iterable[Symbol]) -> FileFacts:

@@ -21,6 +21,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _BATCH = 32
+HEAVY = 40 << 20
+"""From this weight on, items take so much memory that one process has them all, one after the other."""
 _LENGTH = struct.Struct("<Q")
 
 
@@ -69,11 +71,11 @@ def _serial(
 
 
 def _shares(items: Sequence[Item], weight: Callable[[Item], int], jobs: int) -> list[list[int]]:
-    """Deal the numbers of the items out, so that every share weighs about the same."""
+    """Deal the numbers of the items out, so that every share weighs about the same, but heavy ones to one."""
     shares: list[list[int]] = [[] for _ in range(min(jobs, len(items)))]
     loads = [0] * len(shares)
     for number in sorted(range(len(items)), key=lambda number: -weight(items[number])):
-        least = loads.index(min(loads))
+        least = 0 if weight(items[number]) >= HEAVY else loads.index(min(loads))
         shares[least].append(number)
         loads[least] += weight(items[number]) + 1
     return shares

@@ -7,15 +7,17 @@ they come. The order is that in which they were found, however many processes th
 import datetime
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from belljar.audit import libraries, parallel, traces
 from belljar.audit.checks import Finding, Severity, check
-from belljar.audit.content import content
+from belljar.audit.content import content, pages
 from belljar.audit.facts import Content, FileFacts, Kind, facts_of
 from belljar.audit.isa import Effort
+from belljar.audit.isa.source import Source
 from belljar.audit.policy import ANYTHING, Policy
 from belljar.audit.profiles import sonames
 from belljar.audit.report import Report
@@ -29,6 +31,8 @@ from belljar.types import Event, Progress, quiet
 _PAYS = 8 << 20
 """How many bytes are worth a second process, where all are looked at; _MANY: files, where only tables are."""
 _MANY = 1000
+_AT_ONCE = 8 << 20
+"""Up to how many bytes a file is read at once for its code."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +125,22 @@ class _Look:
         """Whether more is wanted of a file than what its loader looks at."""
         return self.effort is not None or self.scanner is not None or bool(self.policy.build_paths)
 
-    def at(self, name: str, data: Content, mode: int, *, is_elf: bool) -> Outcome:
+    def is_whole_of(self, target: Target) -> bool:
+        """Whether all bytes of a file are wanted at once; the code of a big one is read by pages."""
+        # A loader tells by its code which kernel it wants.
+        if self.scanner is not None or self.policy.build_paths or "/ld-" in target.name:
+            return True
+        return self.effort is not None and target.size <= _AT_ONCE
+
+    def at(self, name: str, data: Content, mode: int, *, is_elf: bool, code: Source | None = None) -> Outcome:
         """Return what there is to see of a file with these bytes; raises ElfError."""
         # What a file exports matters to its code only.
         elf = read(memoryview(data), exports=self.effort is not None) if is_elf else None
         facts = None
         if elf is not None:
-            facts = facts_of(name, data, elf, build_paths=self.policy.build_paths, effort=self.effort)
+            facts = facts_of(
+                name, data, elf, build_paths=self.policy.build_paths, effort=self.effort, code=code
+            )
         if self.scanner is None:
             return Outcome(facts=facts)
         return Outcome(
@@ -206,10 +219,12 @@ def _examine(target: Target, look: _Look) -> Outcome:
     """Return what there is to see of a file on the disk, or why there is nothing."""
 
     def outcome() -> Outcome:
-        # A loader tells by its code which kernel it wants.
-        is_loader = "/ld-" in target.name
-        with content(Path(target.name), whole=look.is_whole or is_loader) as data:
-            return look.at(target.name, data, target.mode, is_elf=target.is_elf)
+        path = Path(target.name)
+        with (
+            content(path, whole=look.is_whole_of(target)) as data,
+            pages(path) if target.size > _AT_ONCE else nullcontext() as code,
+        ):
+            return look.at(target.name, data, target.mode, is_elf=target.is_elf, code=code)
 
     return _guarded(target.name, outcome)
 

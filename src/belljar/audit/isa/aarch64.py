@@ -8,8 +8,8 @@ Compilers wrap atomics into small helpers that choose between the instructions o
 that all CPUs know; such a helper asks the CPU, it needs nothing.
 """
 
-import struct
 from collections.abc import Iterator
+from itertools import chain
 
 from belljar.audit.isa.code import VARIABLE_ROOM, Block, Flow
 from belljar.audit.isa.image import Image
@@ -18,6 +18,7 @@ _DETECTION = 1
 _FIRST_FEATURE = 2
 _BLOCK_LIMIT = 2000
 _HELPER_SIZE = 96
+_PIECE = 1 << 20
 
 # Name, mask, value; the first match counts. The lower ten bits, registers mostly, tell nothing.
 _PATTERNS = (
@@ -160,7 +161,8 @@ class Aarch64:
         needs = []
         at = start
         while at < min(end, start + 4 * _BLOCK_LIMIT):
-            (word,) = struct.unpack_from("<I", self.image.data, at - segment.address + segment.offset)
+            place = at - segment.address + segment.offset
+            word = int.from_bytes(self.image.data[place : place + 4], "little")
             bits = self._bits(word)
             if bits:
                 needs.append((at, bits))
@@ -199,7 +201,8 @@ class Aarch64:
         """Yield where something points to what, and whether it is a call or a jump, in all code."""
         for start, stop in self.image.code:
             registers = _Registers()
-            for number, word in enumerate(self._words(start, stop)):
+            pieces = (self._words(at, min(at + _PIECE, stop)) for at in range(start, stop, _PIECE))
+            for number, word in enumerate(chain.from_iterable(pieces)):
                 if not _INTERESTING[word >> 24]:
                     continue
                 at = start + 4 * number
@@ -251,7 +254,7 @@ class Aarch64:
     def _words(self, start: int, end: int) -> "memoryview[int]":
         at = self.image.offset(start)
         size = 0 if at is None else (end - start) & ~3
-        words: memoryview[int] = memoryview(self.image.data)[at or 0 : (at or 0) + size].cast("I")
+        words: memoryview[int] = memoryview(self.image.data[at or 0 : (at or 0) + size]).cast("I")
         return words
 
     def _bits(self, word: int) -> int:

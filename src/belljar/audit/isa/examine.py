@@ -11,6 +11,7 @@ from belljar.audit.isa.code import Machine
 from belljar.audit.isa.facts import By, Effort, Extension, IsaFacts, Tier
 from belljar.audit.isa.image import Image
 from belljar.audit.isa.load import LoadProof, prove_load
+from belljar.audit.isa.source import Source
 from belljar.audit.isa.survey import survey
 from belljar.audit.machines import arch_of
 from belljar.elf import Elf
@@ -23,7 +24,7 @@ _VARIANT = re.compile(
 )
 
 
-def examine(data: bytes, elf: Elf, *, name: str = "", effort: Effort = Effort.FULL) -> IsaFacts:
+def examine(data: Source, elf: Elf, *, name: str = "", effort: Effort = Effort.FULL) -> IsaFacts:
     """Say which CPU the file with these bytes needs; `name` is its path, which may tell a variant.
 
     Never raises on damaged files: what cannot be read is not proven, and the note says so.
@@ -37,7 +38,7 @@ def examine(data: bytes, elf: Elf, *, name: str = "", effort: Effort = Effort.FU
     return survey(machine.image, machine, facts, loaded) if effort == Effort.FULL else facts
 
 
-def machine_of(data: bytes, elf: Elf) -> Machine | None:
+def machine_of(data: Source, elf: Elf) -> Machine | None:
     """Return who decodes a file's code; None where nobody does."""
     if elf.header.type not in (Type.EXEC, Type.DYN):
         return None

@@ -8,6 +8,7 @@ import struct
 from bisect import bisect_right
 from functools import cached_property
 
+from belljar.audit.isa.source import Source
 from belljar.elf import Elf
 from belljar.elf.const import SegmentType
 
@@ -20,7 +21,7 @@ _SIZES = {0x03: 4, 0x0B: 4, 0x04: 8, 0x0C: 8}
 class Functions:
     """The functions with unwind information, by address."""
 
-    def __init__(self, data: bytes, elf: Elf) -> None:
+    def __init__(self, data: Source, elf: Elf) -> None:
         self._data = data
         self._elf = elf
         self.starts, self._entries = _read_table(data, elf)
@@ -70,7 +71,7 @@ class Functions:
         return {start: number for number, start in enumerate(self.starts)}
 
 
-def _read_table(data: bytes, elf: Elf) -> tuple[list[int], list[int]]:
+def _read_table(data: Source, elf: Elf) -> tuple[list[int], list[int]]:
     """Return the functions' starts and the addresses of their entries, both rising; empty when damaged."""
     segment = next((item for item in elf.segments if item.type == _GNU_EH_FRAME), None)
     if segment is None or segment.offset + segment.file_size > len(data) or segment.file_size < 12:
@@ -87,7 +88,7 @@ def _read_table(data: bytes, elf: Elf) -> tuple[list[int], list[int]]:
     count = int.from_bytes(data[first : first + width], "big" if order == ">" else "little")
     begin = first + width
     count = min(count, (segment.offset + segment.file_size - begin) // 8)
-    numbers = struct.unpack_from(f"{order}{2 * count}i", data, begin)
+    numbers = struct.unpack(f"{order}{2 * count}i", data[begin : begin + 8 * count])
     base = segment.address
     starts, entries = [base + number for number in numbers[::2]], numbers[1::2]
     if starts != sorted(starts):
@@ -96,12 +97,13 @@ def _read_table(data: bytes, elf: Elf) -> tuple[list[int], list[int]]:
     return starts, [base + number for number in entries]
 
 
-def _size(data: bytes, offset: int | None, start: int, address: int) -> int:
+def _size(data: Source, offset: int | None, start: int, address: int) -> int:
     """Return how long the function of an entry of `.eh_frame` is; 0 when its form is not a usual one."""
     if offset is None or offset + 24 > len(data):
         return 0
-    begin, size = struct.unpack_from("<iI", data, offset + 8)
+    entry = data[offset + 8 : offset + 24]
+    begin, size = struct.unpack_from("<iI", entry)
     if start in (address + 8 + begin, begin & 0xFFFFFFFF):
         return int(size)
-    wide_begin, wide_size = struct.unpack_from("<qQ", data, offset + 8)
+    wide_begin, wide_size = struct.unpack("<qQ", entry)
     return int(wide_size) if start in (address + 8 + wide_begin, wide_begin) else 0

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from belljar.audit.isa.functions import Functions
+from belljar.audit.isa.source import Source
 from belljar.elf import Elf, Segment
 from belljar.elf.const import Binding, Flag1, Machine, SegmentType, Tag
 
@@ -71,7 +72,7 @@ _BEYOND = (1 << 80, 1 << 80)  # damaged segments may end beyond 64 bits
 class Image:
     """One 64-bit little-endian file; addresses in, addresses out."""
 
-    def __init__(self, data: bytes, elf: Elf) -> None:
+    def __init__(self, data: Source, elf: Elf) -> None:
         self.data = data
         self.elf = elf
         self.functions = Functions(data, elf)
@@ -160,7 +161,7 @@ class Image:
         if at is None or not 0 < number <= len(self.elf.symbols):
             return Export("", 0, 0, 0)
         symbol = self.elf.symbols[number - 1]
-        (address,) = struct.unpack_from("<Q", self.data, at + 24 * number + 8)
+        (address,) = struct.unpack_from("<8xQ", self.data[at + 24 * number : at + 24 * number + 16])
         return Export(symbol.name, address if symbol.defined else 0, symbol.type, symbol.binding)
 
     @cached_property
@@ -265,7 +266,7 @@ class Image:
         """The relative relocations in front of the table: three words each, there are millions."""
         count = min(self._number(_RELACOUNT), self._number(Tag.RELASZ) // 24)
         at = self._table(Tag.RELA, 24 * count)
-        return memoryview(self.data)[at : at + 24 * count if at else 0].cast("q")
+        return memoryview(self.data[at : at + 24 * count] if at else b"").cast("q")
 
     def _relocations(self) -> Iterator[tuple[int, int, int]]:
         """Yield offset, info and addend of all other relocations."""
@@ -334,12 +335,13 @@ class Image:
             strings, room = sections[section[6]][4:6]
             if at + length > len(data) or strings + room > len(data) or length > 24 * NAMES_LIMIT:
                 continue
+            texts = data[strings : strings + room]
             for name, info, _other, index, value, _size in struct.iter_unpack(
                 "<IBBHQQ", data[at : at + length]
             ):
-                end = data.find(b"\0", strings + name, strings + room) if index and value else -1
-                if end > strings + name:
-                    yield data[strings + name : end].decode("utf-8", "replace"), value, info & 15
+                end = texts.find(b"\0", name) if index and value else -1
+                if end > name:
+                    yield texts[name:end].decode("utf-8", "replace"), value, info & 15
             return
 
     def _sections(self) -> Iterator[tuple[int, int, int, int]]:
@@ -353,8 +355,7 @@ class Image:
         data = self.data
         if len(data) < 64:
             return ()
-        (table,) = struct.unpack_from("<Q", data, 40)
-        size, count = struct.unpack_from("<HH", data, 58)
+        table, size, count = struct.unpack("<40xQ10xHH2x", data[:64])
         if size != 64 or table + 64 * count > len(data):
             return ()
         return tuple(struct.iter_unpack("<IIQQQQIIQQ", data[table : table + 64 * count]))

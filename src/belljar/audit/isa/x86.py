@@ -11,6 +11,7 @@ each kind of instruction; all else is a dictionary look-up.
 import re
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from operator import attrgetter
 
 from iced_x86 import (
@@ -32,6 +33,8 @@ from belljar.audit.isa.image import Image
 _V2, _V3, _V4, _DETECTION = 1, 2, 4, 8
 _FIRST_EXTENSION = 16
 _BLOCK_LIMIT = 2000
+_SHORT, _LONGEST = 256, 15
+_PIECE = 1 << 20
 # jmp *slot(%rip), with a prefix, or behind endbr64.
 _STUBS = (b"\xff\x25", b"\xf2\xff\x25", b"\xf3\x0f\x1e\xfa\xff\x25", b"\xf3\x0f\x1e\xfa\xf2\xff\x25")
 # Calls and jumps with a distance of 32 bits, in a group; operands relative to the next instruction.
@@ -80,7 +83,6 @@ class X86:
 
     def __init__(self, image: Image) -> None:
         self.image = image
-        self._decoder = Decoder(64, image.data)
         self._blocks: dict[int, Block] = {}
         self._kinds: dict[int, tuple[int, Flow]] = {}
         self._harmless: set[int] = set()
@@ -97,13 +99,10 @@ class X86:
         segment = self.image.segment(start)
         if segment is None:
             return Block(start, start, start, Flow.UNKNOWN, 0, ())
-        decoder, kinds = self._decoder, self._kinds
-        decoder.position, decoder.ip = start - segment.address + segment.offset, start
-        end = segment.address + segment.file_size
+        kinds, end = self._kinds, segment.address + segment.file_size
         needs = []
         at = start
-        for _ in range(_BLOCK_LIMIT):
-            item = decoder.decode()
+        for item in islice(self._straight(start, end), _BLOCK_LIMIT):
             following = item.next_ip
             if following > end:
                 break
@@ -118,6 +117,19 @@ class X86:
         flow = Flow.JUMP if at < end else Flow.UNKNOWN
         return Block(start, at, at, flow, at, tuple(needs))
 
+    def _straight(self, start: int, end: int) -> Iterator[Instruction]:
+        """Decode one instruction after the other; the last may reach beyond the end."""
+        shift = (self.image.offset(start) or 0) - start
+        while start < end:
+            stop = min(start + _SHORT, end) + _LONGEST
+            for item in Decoder(64, self.image.data[start + shift : stop + shift], ip=start):
+                yield item
+                start = item.next_ip
+                if start > stop - _LONGEST:
+                    break
+            else:
+                return
+
     @staticmethod
     def _target(item: Instruction, flow: Flow) -> int:
         if flow in (Flow.JUMP_SLOT, Flow.CALL_SLOT):
@@ -127,7 +139,7 @@ class X86:
     def slot_of_stub(self, start: int) -> int:
         """Return the slot through which a PLT entry jumps, 0 for code that is none."""
         at = self.image.offset(start)
-        if at is None or not self.image.data.startswith(_STUBS, at):
+        if at is None or not self.image.data[at : at + 8].startswith(_STUBS):
             return 0
         block = self.block(start)
         return block.target if block.flow == Flow.JUMP_SLOT else 0
@@ -167,15 +179,19 @@ class X86:
         """Yield where something points to what, and whether it is a call or a jump, in all code."""
         data, word = self.image.data, struct.Struct("<i").unpack_from
         for start, stop in self.image.code:
-            at = self.image.offset(start) or 0
-            shift = start - at
-            end = at + stop - start
-            for match in _REFERENCE.finditer(data, at, end - 4):
-                behind = match.end()
-                following = behind + 4 + shift
-                target = following + word(data, behind)[0]
-                if target > 0:
-                    yield match.start() + shift, target, match.lastindex is not None
+            offset = (self.image.offset(start) or 0) - start
+            at = start
+            while at < stop - 4:
+                size = min(_PIECE, stop - 4 - at)
+                piece = data[at + offset : at + offset + size + 4]
+                if at + size < stop - 4:
+                    size -= piece[size - 1] == 0x0F  # the first half of an opcode
+                for match in _REFERENCE.finditer(piece, 0, size):
+                    behind = match.end()
+                    target = at + behind + 4 + word(piece, behind)[0]
+                    if target > 0:
+                        yield match.start() + at, target, match.lastindex is not None
+                at += size
 
     def filled(self, start: int, end: int) -> set[int]:
         """Return the addresses of variables that the code between two addresses writes or hands on."""

@@ -15,6 +15,7 @@ from belljar.elf.records import (
     VersionDefinition,
     VersionNeed,
 )
+from belljar.elf.references import Reference, Word, object_references, sections_named, words_of
 
 __all__ = [
     "HEAD",
@@ -24,12 +25,17 @@ __all__ = [
     "ElfError",
     "Header",
     "Note",
+    "Reference",
     "Segment",
     "Symbol",
     "VersionDefinition",
     "VersionNeed",
+    "Word",
     "extents_of_segments",
     "extents_of_tables",
+    "object_references",
     "object_symbols",
     "read",
+    "sections_named",
+    "words_of",
 ]

@@ -11,7 +11,7 @@ from belljar.elf.records import Symbol
 from belljar.elf.symbols import SYMBOL
 from belljar.elf.view import Strings, View
 
-_SYMTAB = 2
+SYMTAB = 2
 _FILE_HEADER = {False: "16xHHIIIIIHHHHHH", True: "16xHHIQQQIHHHHHH"}
 _XINDEX_COUNT = 0
 
@@ -22,21 +22,26 @@ def object_symbols(data: bytes | memoryview) -> tuple[Symbol, ...]:
     Raises ElfError when the bytes are no ELF file or a damaged one.
     """
     view = open_view(data)
+    sections = read_sections(view)
+    found: list[Symbol] = []
+    for section in sections:
+        if section[1] == SYMTAB:
+            found += _symbols(view, section, sections)
+    return tuple(found)
+
+
+def read_sections(view: View) -> list[tuple[int, ...]]:
+    """Return the section headers; none when there is no table."""
     fields = view.record(_FILE_HEADER[view.wide], 0, "ELF header")
     table, size, count = fields[5], fields[10], fields[11]
     form = SECTION_HEADER[view.wide]
     if table == 0:
-        return ()
+        return []
     if size != view.size(form):
         raise ElfError(f"section headers: entries of {size} bytes", offset=table)
     if count == _XINDEX_COUNT:
         count = view.record(form, table, "section header 0")[5]
-    sections = list(view.records(form, table, count, "section headers"))
-    found: list[Symbol] = []
-    for section in sections:
-        if section[1] == _SYMTAB:
-            found += _symbols(view, section, sections)
-    return tuple(found)
+    return list(view.records(form, table, count, "section headers"))
 
 
 def _symbols(view: View, section: tuple[int, ...], sections: list[tuple[int, ...]]) -> list[Symbol]:

@@ -8,6 +8,7 @@ from belljar.audit.isa import Effort
 from belljar.audit.policy import ANYTHING, InterpreterRule, Libc, Policy, Waiver
 from belljar.audit.report import Cause, Floor, Library, Report
 from belljar.audit.run import audit
+from belljar.audit.users import Users, users_of, with_users
 
 __all__ = [
     "ANYTHING",
@@ -26,8 +27,11 @@ __all__ = [
     "Policy",
     "Report",
     "Severity",
+    "Users",
     "VersionUse",
     "Waiver",
     "audit",
     "gcc_of",
+    "users_of",
+    "with_users",
 ]

@@ -1,9 +1,9 @@
 """The result of an audit: all files, what is to be said about them, and the floors of the whole."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from belljar.audit.checks import Finding, Severity, remedy
 from belljar.audit.facts import FileFacts, Floors, Kind, VersionUse
@@ -14,6 +14,7 @@ from belljar.audit.machines import BASELINES
 from belljar.audit.policy import Policy
 from belljar.audit.profiles import met, sonames
 from belljar.audit.ties import Tie
+from belljar.audit.users import Users
 from belljar.ldso import Closure
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Cause:
     path: str
     arch: str
     use: VersionUse | None = None
+    users: tuple[Users, ...] = ()
+    """Who in the file uses which of the symbols, where that was looked for and can be told."""
 
     @property
     def remedy(self) -> str | None:
@@ -62,6 +65,11 @@ class Cause:
             return remedy(self.use, self.arch)
         gcc = gcc_of(self.use.version)
         return f"build with a GCC older than {gcc}, or bring {self.use.library} along" if gcc else None
+
+    def with_users(self, users: Iterable[Users]) -> Self:
+        """Return the same with those of its file's users that use its symbols."""
+        symbols = frozenset(self.use.symbols) if self.use else frozenset()
+        return replace(self, users=tuple(item for item in users if item.symbol in symbols))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +86,8 @@ class Report:
     """By file, what its loader would load, where that was asked for."""
     probe: "Probe | None" = None
     """How a command ran on old CPUs, where that was asked for."""
+    users: tuple[tuple[str, tuple[Users, ...]], ...] = ()
+    """By file, who uses the symbols that set floors, where that was looked for (belljar.audit.users)."""
 
     @property
     def missing(self) -> frozenset[str]:
@@ -118,7 +128,11 @@ class Report:
         floors = {field.name: getattr(self.floors, field.name) for field in fields(Floors)}
         found = (cause for cause in self._all_causes() if cause.release == floors[cause.floor])
         order = list(floors)
-        return tuple(sorted(found, key=lambda cause: order.index(cause.floor)))
+        users = dict(self.users)
+        return tuple(
+            cause.with_users(users.get(cause.path, ()))
+            for cause in sorted(found, key=lambda cause: order.index(cause.floor))
+        )
 
     def _all_causes(self) -> list[Cause]:
         """Return every cause of every floor, the lower ones first."""

@@ -64,6 +64,7 @@ def _cause(cause: Cause) -> dict[str, Any]:
         "version": cause.use.version if cause.use else None,
         "symbols": list(cause.use.symbols) if cause.use else [],
         "known": cause.use.known if cause.use else "note",
+        "users": [asdict(item) | {"names": list(item.names)} for item in cause.users],
         "remedy": cause.remedy,
     }
 

@@ -128,7 +128,7 @@ def command(paths: tuple[Path, ...], **options: Any) -> int:
       belljar audit --format json /usr/bin/gdb | jq .floors
       belljar audit --closure --html audit.html ./result
     """
-    from belljar.audit import Effort, audit
+    from belljar.audit import Effort, audit, with_users
 
     effort = None if options["no_isa"] else Effort.FULL if options["is_full"] else Effort.LOAD
     with progress() as shown:
@@ -144,6 +144,8 @@ def command(paths: tuple[Path, ...], **options: Any) -> int:
         )
     if options["probe"] is not None:
         report = _probed(report, options["probe"], options["root"])
+    if options["why"] or options["html"] is not None or options["form"] == "json":
+        report = with_users(report)
     new = _new(report, options["baseline"])
     _write(report, options)
     _print(report, new, options)

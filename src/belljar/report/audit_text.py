@@ -71,6 +71,7 @@ def _floors(report: Report, shorten: _Shortener, *, why: bool) -> list[str]:
         shown = causes if why else causes[: _CAUSES_SHOWN if causes[0].use else 0]
         for cause in shown:
             lines.append(f"    set by {shorten(cause.path)}{_use(cause, why=why)}")
+            lines += [f"      {item.symbol}: used by {item}" for item in cause.users] if why else []
             lines += [f"      lower: {cause.remedy}"] if why and cause.remedy else []
         lines += [f"    and {len(causes) - len(shown)} more"] if 0 < len(shown) < len(causes) else []
     if report.floors.isa is not None:

@@ -194,9 +194,14 @@ def _cause(cause: Cause, common: str) -> str:
         f"{clean(_FLOORS.get(cause.floor, cause.floor))} {clean(cause.release)}",
         _code(_short(cause.path, common)),
         _code(of),
-        _code(_some(use.symbols, _SYMBOLS_LIMIT) if use else ""),
+        _code(_some(use.symbols, _SYMBOLS_LIMIT) if use else "") + _users(cause),
         clean(cause.remedy or ""),
     )
+
+
+def _users(cause: Cause) -> str:
+    users = [f"{item.symbol}: used by {item}" for item in cause.users[:_SYMBOLS_LIMIT]]
+    return "".join(f'<br><span class="hint">{clean(line)}</span>' for line in users)
 
 
 def _some(names: Sequence[str], limit: int) -> str:

@@ -1,8 +1,8 @@
 """Which CPU the ELF files of this machine need: proofs from the load roots, and all code decoded.
 
 Beside them, over the same files in turns: reading the bytes, and reading symbols and relocations, which
-is what any audit does. Seconds of CPU on one core. `make bench ARGS=isa`; directories and files may be
-named behind it, /usr/lib is taken otherwise.
+is what any audit does. Seconds of CPU on one core. `make bench ARGS=isa` takes the files of /usr/lib, 400 MiB
+of them at most; `python bench/isa.py PATH...` others.
 """
 
 import statistics

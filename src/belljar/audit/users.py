@@ -31,6 +31,8 @@ SHOWN = 8
 """How many users of a symbol are named; the others are counted."""
 BYTES_LIMIT = 256 << 20
 """How many bytes of files are searched for users in one audit."""
+FILE_LIMIT = 64 << 20
+"""Larger files, which are held in memory, are not searched."""
 _STUBS_LIMIT = 20_000
 _SEPARATOR = "!"
 _ABSOLUTE = (1, 257)
@@ -64,7 +66,7 @@ def with_users(report: "Report") -> "Report":
 
     def look(subject: Subject) -> None:
         nonlocal left
-        if subject.size <= left:
+        if subject.size <= min(left, FILE_LIMIT):
             left -= subject.size
             found[subject.name] = users_of(subject.read()[:], wanted[subject.name])
 

@@ -11,6 +11,7 @@ import pytest
 from belljar.audit import Kind, Policy, Severity, audit, parallel
 from belljar.audit.content import content
 from belljar.audit.facts import facts_of
+from belljar.audit.isa import Effort
 from belljar.elf import read
 from belljar.elf.const import MAGIC
 from belljar.errors import HostError, InputError
@@ -112,6 +113,13 @@ def test_an_object_needs_the_release_that_first_had_what_it_refers_to(zig_cc):
     ]
     old = zig_cc(USES_NEW.replace("__isoc23_strtol", "strtol"), "-c")
     assert audit([old], policy=Policy.of(glibc="2.17")).passed
+
+
+@pytest.mark.parametrize("effort", [None, Effort.LOAD])
+def test_an_object_of_any_size_needs_what_it_refers_to(zig_cc, effort):
+    path = zig_cc(USES_NEW + "char room[9 << 20] = {1};", "-c", target=NEW)
+    assert path.stat().st_size > 9 << 20
+    assert audit([path], effort=effort).floors.glibc == "2.38"
 
 
 def ar(path, *members):

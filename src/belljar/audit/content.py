@@ -17,6 +17,8 @@ from belljar.elf import HEAD, ElfError, extents_of_segments, extents_of_tables
 
 _SMALL = 256 << 10
 """Files up to this size are read whole: one call instead of ten."""
+_OBJECT = (b"\1\0", b"\0\1")
+"""The type of object files, whose symbols are anywhere (gABI, e_type ET_REL in both byte orders)."""
 IN_MEMORY = 160 << 20
 """Files above this size are mapped where all of their bytes are wanted."""
 
@@ -64,6 +66,9 @@ def _fill(descriptor: int, image: mmap.mmap) -> None:
     with memoryview(image) as view:
         try:
             _read(descriptor, view, [(0, HEAD)])
+            if bytes(view[16:18]) in _OBJECT:
+                _read(descriptor, view, [(0, len(view))])
+                return
             _read(descriptor, view, extents_of_segments(view))
             _read(descriptor, view, extents_of_tables(view))
         except ElfError:

@@ -66,6 +66,7 @@ class Root(NamedTuple):
 
 
 NOTHING = Slot(0, "")
+_ADDRESSES = 1 << 64
 _BEYOND = (1 << 80, 1 << 80)  # damaged segments may end beyond 64 bits
 
 
@@ -82,6 +83,7 @@ class Image:
             if item.type == SegmentType.LOAD
             and item.flags & _EXECUTE
             and item.offset + item.file_size <= len(data)
+            and item.address + item.file_size <= _ADDRESSES  # what a damaged file has beyond cannot run
         )
         self._kinds = _RELOCATIONS[Machine(elf.header.machine)]
 

@@ -7,15 +7,7 @@ import time
 from collections.abc import Callable
 
 from belljar import proc
-from belljar.build.environment import materialise
-from belljar.home import Home
-from belljar.recipe.fetch import fetch
-from belljar.recipe.lock import Lock, machine_arch
-from belljar.recipe.sources import kind_named
-from belljar.recipe.sources.base import Context, Wanted
-from belljar.recipe.specs import DebPackage
 from belljar.sandbox import Bind, Devices, Proc, Sandbox, Symlink, Tmpfs, run
-from belljar.types import quiet
 
 RUNS = 100
 WANTED = 2.0
@@ -42,6 +34,16 @@ def main(argv: list[str]) -> int:
 
 def fetched_bwrap() -> list[str]:
     """Return how to start Debian's bwrap from a private directory, with its own loader and libraries."""
+    # Not above: what is loaded here is copied by each fork, and would be measured with it.
+    from belljar.build.environment import materialise
+    from belljar.home import Home
+    from belljar.recipe.fetch import fetch
+    from belljar.recipe.lock import Lock, machine_arch
+    from belljar.recipe.sources import kind_named
+    from belljar.recipe.sources.base import Context, Wanted
+    from belljar.recipe.specs import DebPackage
+    from belljar.types import quiet
+
     spec = DebPackage(name="bubblewrap", version=None)
     home, arch = Home.from_environment(), machine_arch()
     context = Context(home=home, arch=arch, suite="bookworm", progress=quiet)

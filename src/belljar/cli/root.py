@@ -38,16 +38,7 @@ def add(specs: tuple[str, ...], form: str) -> None:
     with progress() as shown:
         found = [roots.add(spec, Home.from_environment(), progress=shown) for spec in specs]
     lines = [f"{root.name}: {root.libc}, {root.arch}, at {root.path}" for root in found]
-    value = [
-        {
-            "name": root.name,
-            "libc": root.libc,
-            "arch": root.arch,
-            "path": str(root.path),
-            "origin": root.origin,
-        }
-        for root in found
-    ]
+    value = [_json(root) for root in found]
     show(form, lines, {"roots": value})
 
 
@@ -64,16 +55,7 @@ def listing(form: str) -> None:
 
     found = roots.listing(Home.from_environment())
     lines = [f"{root.name:<20} {root.libc:<14} {root.arch:<8} {root.path}" for root in found]
-    value = [
-        {
-            "name": root.name,
-            "libc": root.libc,
-            "arch": root.arch,
-            "path": str(root.path),
-            "origin": root.origin,
-        }
-        for root in found
-    ]
+    value = [_json(root) for root in found]
     show(form, lines or ["no roots; `belljar root add glibc-2.17` adds one"], {"roots": value})
 
 

@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from belljar.build.output import EPOCH
 from belljar.errors import HostError, InputError
 from belljar.home import Home
 from belljar.recipe.lock import Lock, LockedFile, machine_arch
@@ -23,9 +24,6 @@ GLIBC_2_17 = "glibc-2.17"
 DEBIAN = "debian:"
 KNOWN = (GLIBC_2_17, f"{DEBIAN}SUITE")
 """The built-in names, as a user writes them."""
-
-EPOCH = 315_619_200
-"""The time that every file has, in seconds since 1970: 2 January 1980."""
 
 _SYSROOT = LockedFile(
     kind="npm",

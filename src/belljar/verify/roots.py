@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from belljar import fsys
+from belljar.build.output import EPOCH
 from belljar.errors import InputError, UsageError
 from belljar.home import Home
 from belljar.types import Digest, Event, Progress, quiet
@@ -145,7 +146,7 @@ def _add_archive(name: str, path: Path, home: Home, progress: Progress) -> Root:
     with _locked(name, home, progress), fsys.staging(home.staging) as stage:
         if _is_same(origin, name, home):
             return find(name, home)
-        unpack(path, stage / "archive", mtime=builtin.EPOCH)
+        unpack(path, stage / "archive", mtime=EPOCH)
         return _enter(describe(name, stage / "archive", origin), stage, home)
 
 

@@ -40,6 +40,8 @@ def main() -> int:
         cases = {
             "python -c pass": [PYTHON, "-c", "pass"],
             "belljar --version": [BELLJAR, "--version"],
+            "import click": [PYTHON, "-c", "import click"],
+            "import iced_x86": [PYTHON, "-c", "import iced_x86"],
             "belljar build, nothing to do": build,
         }
         # Taken in turns, so that whatever else the machine does meets all of them alike.

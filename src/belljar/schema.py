@@ -129,15 +129,17 @@ class Document:
 class Table:
     """One table of a document: typed reads by key, each of which is remembered as known."""
 
-    __slots__ = ("_asked", "_data", "_document", "key")
+    __slots__ = ("_asked", "_data", "_document", "_offered", "key")
 
     def __init__(self, document: Document, data: Mapping[str, Any], key: Key) -> None:
         self.key = key
         self._document = document
         self._data = data
         self._asked: dict[str, None] = {}
+        self._offered: dict[str, None] = {}  # what was looked for, and would have been read
 
     def __contains__(self, name: str) -> bool:
+        self._offered[name] = None
         return name in self._data
 
     def names(self) -> tuple[str, ...]:
@@ -207,12 +209,16 @@ class Table:
         return self.table(name) if isinstance(value, dict) else self.text(name)
 
     def unknown(self) -> list[tuple[Key, str]]:
-        """Return a problem for each key that was not asked for, with the nearest one that was."""
+        """Return a problem for each key that was not asked for, with those that it may have been meant for."""
         return [
-            ((*self.key, name), "unknown key" + nearest(name, self._asked))
+            ((*self.key, name), "unknown key" + (nearest(name, self._asked) or self._known()))
             for name in self._data
             if name not in self._asked
         ]
+
+    def _known(self) -> str:
+        known = sorted({**self._asked, **self._offered})
+        return f"; known are {', '.join(known)}" if known else ""
 
     def _get(self, name: str, kind: type, *, required: bool) -> Any:
         self._asked[name] = None

@@ -204,3 +204,11 @@ def test_a_boolean_is_not_a_number_nor_a_number_a_boolean():
     document.root.flag("a", default=False)
     with pytest.raises(SchemaError, match="should be true or false, is a number"):
         document.finish()
+
+
+def test_an_unknown_key_that_is_near_none_lists_those_that_are_known():
+    document = Document("[policy]\nfloor = 1\n", "f.toml")
+    assert "glibc" not in document.root
+    document.root.text("name", "")
+    with pytest.raises(SchemaError, match="unknown key; known are glibc, name"):
+        document.finish()

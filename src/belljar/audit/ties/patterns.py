@@ -125,7 +125,8 @@ ROWS: tuple[Row, ...] = (
     *_rows(
         Kind.TEMPORARY,
         _C,
-        rb"/(?:var/)?tmp/(?:tmp[a-z0-9_]{8}/|tmp\.\w{6,}|cc\w{6}\.|(?:build|pip)-[a-z-]+-\w{8})",
+        # What is random is looked at, but no part of the root: a compiler's temporary files are one tie.
+        rb"/(?:var/)?tmp/(?:tmp(?=[a-z0-9_]{8}/)|tmp\.(?=\w{6,})|cc(?=\w{6}\.)|(?:build|pip)-(?=[a-z-]+-\w{8}))",
         rb"/private/var/folders/",
     ),
     *_rows(Kind.TEMPORARY, _P, rb"/tmp/(?=[.\w])", rb"/var/tmp/(?=[.\w])"),

@@ -1,4 +1,4 @@
-"""The placeholder store root, and the one operation that relocation consists of.
+"""The placeholder store root, and the locations that take its place.
 
 Every build sees one store root, `PLACEHOLDER`: 96 bytes that exist on no machine. Where a tree is
 to live is a *location*: its directory's path, filled with `/` to 80 bytes, before the same constant
@@ -21,7 +21,6 @@ spack#32253, rattler#2342), and a placeholder that repeats a word, which makes p
 """
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from belljar.errors import InputError
@@ -65,9 +64,3 @@ def location(directory: Path) -> bytes:
             hint="choose a shorter directory",
         )
     return path.rstrip(b"/").ljust(DIRECTORY_LIMIT, b"/") + TAIL.encode()
-
-
-def overwrite(buffer: bytearray | memoryview, pieces: Iterable[tuple[int, int, int]], new: bytes) -> None:
-    """Put bytes k..k+n of `new` at each (offset, k, n) of `buffer`: the whole of relocation."""
-    for offset, start, length in pieces:
-        buffer[offset : offset + length] = new[start : start + length]

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from belljar.errors import InputError
-from belljar.placeholder import DIRECTORY_LIMIT, LENGTH, PLACEHOLDER, TAIL, location, overwrite, store_root
+from belljar.placeholder import DIRECTORY_LIMIT, LENGTH, PLACEHOLDER, TAIL, location, store_root
 
 COMPONENT = st.text("abcXYZ019._-+@é", min_size=1, max_size=20).filter(lambda name: name not in {".", ".."})
 DIRECTORIES = st.lists(COMPONENT, max_size=6).map(lambda names: Path("/" + "/".join(names)))
@@ -78,22 +78,3 @@ def test_a_path_that_is_not_absolute_and_normal_is_refused(path):
 def test_what_scripts_take_for_syntax_is_refused(character):
     with pytest.raises(InputError, match="syntax"):
         location(Path(f"/opt/a{character}b"))
-
-
-@given(
-    st.binary(min_size=300, max_size=400), FITTING, FITTING, st.integers(0, 100), st.integers(0, LENGTH - 1)
-)
-def test_overwriting_restores_and_does_not_depend_on_the_way(noise, one, other, offset, start):
-    old, a, b = PLACEHOLDER.encode(), location(one), location(other)
-    whole, piece = (offset, 0, LENGTH), (offset + LENGTH, start, LENGTH - start)
-    origin = bytearray(noise)
-    overwrite(origin, (whole, piece), old)
-    moved = bytearray(origin)
-    overwrite(moved, (whole, piece), a)
-    overwrite(moved, (whole, piece), b)
-    direct = bytearray(origin)
-    overwrite(direct, (whole, piece), b)
-    assert moved == direct, "A->B->C is A->C"
-    assert len(moved) == len(noise)
-    overwrite(moved, (whole, piece), old)
-    assert moved == origin, "A->B->A restores every byte"

@@ -1,6 +1,6 @@
 """References to the placeholder: finding them, rewriting them in place, copying a tree with both.
 
-The operation itself is in `belljar.placeholder`; where it applies, the table, in `belljar.references`.
+The table and what stands at a reference are in `belljar.references`.
 """
 
 from belljar.relocate.apply import rewrite_tree

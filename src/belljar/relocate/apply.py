@@ -34,9 +34,11 @@ class _File:
 def rewrite_tree(tree: Path, table: Table, *, old: bytes, new: bytes) -> None:
     """Put `new` where the table says that `old` stands; modes and modification times stay.
 
-    `old` and `new` are the placeholder or locations. Raises IntegrityError, with nothing changed, when a
-    file is missing or other bytes stand there; HostError when the tree cannot be read or written.
+    `old` and `new` are the placeholder or locations. Nothing is changed by what raises IntegrityError (a
+    file is missing, or other bytes stand there) or InputError (`new` cannot be written).
+    Raises HostError when the tree cannot be read or written.
     """
+    table.refuse(new)
     try:
         root = tree.resolve()
         files = _plan_files(root, table.files, old)
@@ -56,16 +58,18 @@ def check(fd: int, path: Path, references: References, old: bytes) -> None:
     """Raise IntegrityError unless `old` stands at each reference of the open file `fd`."""
     size = os.fstat(fd).st_size
     for reference in references:
-        offset, start, length = reference.piece
-        if reference.end > size or os.pread(fd, length, offset) != old[start : start + length]:
-            raise mismatch(str(path), offset)
+        if reference.end > size:
+            raise mismatch(str(path), reference.offset)
+        current = os.pread(fd, reference.size, reference.offset)
+        if reference.written(current, old) != current:
+            raise mismatch(str(path), reference.offset)
 
 
 def patch(fd: int, references: References, new: bytes) -> None:
     """Put `new` at each reference of the open file `fd`."""
     for reference in references:
-        offset, start, length = reference.piece
-        os.pwrite(fd, new[start : start + length], offset)
+        current = os.pread(fd, reference.size, reference.offset)
+        os.pwrite(fd, reference.written(current, new), reference.offset)
 
 
 def retargeted(link: Path, references: References, *, old: bytes, new: bytes) -> bytes:
@@ -77,8 +81,7 @@ def retargeted(link: Path, references: References, *, old: bytes, new: bytes) ->
         target = os.fsencode(os.readlink(link))
     except OSError as error:
         raise missing(link) from error
-    pieces = [reference.piece for reference in references]
-    return rewritten(target, pieces, old=old, new=new, subject=str(link))
+    return rewritten(target, references, old=old, new=new, subject=str(link))
 
 
 def missing(path: Path) -> IntegrityError:
@@ -122,7 +125,7 @@ def _inside(root: Path, side: Mapping[str, References]) -> Iterator[tuple[Path, 
 def _rewrite_file(file: _File, new: bytes) -> None:
     if not file.info.st_mode & stat.S_IWUSR:
         file.path.chmod(stat.S_IRUSR | stat.S_IWUSR)
-    with _opened(file.path, os.O_WRONLY) as fd:
+    with _opened(file.path, os.O_RDWR) as fd:
         patch(fd, file.references, new)
         os.fchmod(fd, stat.S_IMODE(file.info.st_mode))  # last: writing clears the set-user-ID bit
         os.utime(fd, ns=(file.info.st_atime_ns, file.info.st_mtime_ns))

@@ -31,9 +31,10 @@ def copy_tree(
     """Copy `source` to `target`, which must not exist, with `new` where the table says that `old` stands.
 
     Raises IntegrityError when other bytes stand there or the table names what is not in the tree,
-    InputError for a device, socket or FIFO, HostError when it cannot be read or written. `target` is
-    then incomplete: remove it (belljar.fsys.remove_tree).
+    InputError for a device, socket or FIFO, or when `new` cannot be written there, HostError when the
+    tree cannot be read or written. `target` is then incomplete: remove it (belljar.fsys.remove_tree).
     """
+    table.refuse(new)
     try:
         _Copy(source, target, table, old, new).run(progress)
     except OSError as error:

@@ -66,6 +66,8 @@ def plan(source: Store, name: StoreName, directory: Path) -> Installation:
         raise InputError(
             f"{name}: refers to other entries, which would have to be installed first: {foreign}"
         )
+    if not target.location.isascii():
+        source.table(name).refuse(target.location)
     links, wrong = [], []
     tree = target.path(name)
     for entry in sorted(os.listdir(source.path(name))):

@@ -107,6 +107,6 @@ def _lines(tree: Path, table: Table, location: bytes) -> Iterator[Line]:
 
 
 def _link(path: str, target: bytes, table: Table, location: bytes) -> Line:
-    pieces = (reference.piece for reference in table.links.get(path, ()))
-    canonical = rewritten(target, pieces, old=location, new=PLACEHOLDER.encode(), subject=path)
+    references = table.links.get(path, ())
+    canonical = rewritten(target, references, old=location, new=PLACEHOLDER.encode(), subject=path)
     return Line(path=path, kind="l", digest=hashlib.sha256(canonical).hexdigest(), size=len(canonical))

@@ -209,7 +209,7 @@ class Table:
         return self.table(name) if isinstance(value, dict) else self.text(name)
 
     def unknown(self) -> list[tuple[Key, str]]:
-        """Return a problem for each key that was not asked for, with those that it may have been meant for."""
+        """Return a problem for each key that was not asked for, with those that may have been meant."""
         return [
             ((*self.key, name), "unknown key" + (nearest(name, self._asked) or self._known()))
             for name in self._data

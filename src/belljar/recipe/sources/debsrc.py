@@ -16,7 +16,8 @@ from belljar.recipe.specs import DebSource
 from belljar.schema import Key
 from belljar.types import Digest, Event
 
-_TARBALL = re.compile(r"[^_]+_[^_]+?(\.orig)?\.tar\.(gz|bz2|xz|lzma|zst)")
+_TARBALL = re.compile(r"[^_]+_(?:(?!\.orig-|\.debian\.)[^_])+?\.tar\.(gz|bz2|xz|lzma|zst)")
+"""Not NAME_VERSION.orig-COMPONENT.tar, and not Debian's own part (dpkg-source(1), "Format: 3.0 (quilt)")."""
 
 
 def resolve(wanted: Sequence[Wanted], context: Context) -> tuple[LockedFile, ...]:
@@ -38,7 +39,7 @@ def _pinned(state: apt.Apt, key: Key, spec: DebSource) -> LockedFile:
         raise UnresolvedError((key, f"{state.suite} has {spec.name} {have}, not {spec.version}"))
     fields = versions[matching[-1]]
     sums = [line.split() for line in fields.get("Checksums-Sha256", "").splitlines() if line.strip()]
-    tarballs = [row for row in sums if len(row) == 3 and _TARBALL.fullmatch(row[2])]
+    tarballs = [row for row in sums if len(row) == 3 and is_main_tarball(row[2])]
     if not tarballs:
         raise UnresolvedError((key, f"the source package {spec.name} {matching[-1]} has no tarball"))
     sha256, size, file = tarballs[0]
@@ -50,6 +51,11 @@ def _pinned(state: apt.Apt, key: Key, spec: DebSource) -> LockedFile:
         sha256=Digest(sha256),
         size=int(size),
     )
+
+
+def is_main_tarball(file: str) -> bool:
+    """Whether a file of a source package has the name of its main tarball."""
+    return _TARBALL.fullmatch(file) is not None
 
 
 def upstream(version: str) -> str:

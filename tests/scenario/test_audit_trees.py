@@ -1,6 +1,7 @@
 """Trees as a whole: several processes, archives, static libraries, links, closures, how much is read."""
 
 import os
+import re
 import shutil
 import signal
 import zipfile
@@ -15,6 +16,7 @@ from belljar.audit.isa import Effort
 from belljar.elf import read
 from belljar.elf.const import MAGIC
 from belljar.errors import HostError, InputError
+from belljar.report.audit_text import render
 
 NEW = "x86_64-linux-gnu.2.38"
 USES_NEW = """
@@ -156,4 +158,8 @@ def test_a_program_that_does_not_get_a_library_is_an_error(zig_cc, tmp_path):
     missing = [item for item in report.findings if item.rule == "missing-library"]
     assert [(item.severity, item.library) for item in missing] == [(Severity.ERROR, "libxyzzy.so.1")]
     assert report.missing == {"libxyzzy.so.1"}
+    assert "  closures complete: 0 of 1 (--why shows each)" in render(report)
+    told = "\n".join(render(report, why=True))
+    assert "libxyzzy.so.1 => not found: in none of the directories; needed by" in told
+    assert re.search(r"libc\.so\.6 => /\S+: (ld\.so\.cache|default directory)", told)
     assert audit([tmp_path]).passed

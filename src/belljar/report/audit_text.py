@@ -31,7 +31,7 @@ def render(report: Report, *, why: bool = False) -> list[str]:
     lines = [_headline(report), *_floors(report, shorten, why=why), *_policy(report)]
     if report.files:
         lines += ["", *_files(report, shorten, why=why)]
-        lines += ["", *_libraries(report)]
+        lines += ["", *_libraries(report), *_closures(report, shorten, why=why)]
     if report.findings:
         lines += ["", *_findings(report, shorten, why=why)]
     return [_printable(line) for line in [*lines, "", _verdict(report)]]
@@ -207,6 +207,23 @@ def _group(group: list[Finding], shorten: _Shortener, *, why: bool) -> list[str]
     lines += [f"  accepted: {first.waived}"] if first.waived else []
     lines += [f"  hint: {first.hint}"] if first.hint else []
     return lines + ([f"  {line}" for line in first.detail] if why else [])
+
+
+def _closures(report: Report, shorten: _Shortener, *, why: bool) -> list[str]:
+    """Count the files that find all their libraries; with `why` say of each library where and why there."""
+    if not report.closures:
+        return []
+    complete = sum(closure.is_complete for _, closure in report.closures)
+    lines = [f"  closures complete: {complete} of {len(report.closures)} (--why shows each)"]
+    if not why:
+        return lines
+    lines = []
+    for name, closure in report.closures:
+        objects = _plural(len(closure.objects), "file")
+        state = "complete" if closure.is_complete else "incomplete"
+        lines += ["", f"  closure of {shorten(name)}: {objects}, {state}"]
+        lines += [f"    {line}" for line in closure.describe()]
+    return lines
 
 
 def _verdict(report: Report) -> str:

@@ -89,6 +89,36 @@ def test_81_bytes_are_refused_and_nothing_is_written(kitchen, name, short):
     assert list(short.iterdir()) == []
 
 
+def test_a_directory_that_is_too_long_can_have_a_short_name(store, name, short):
+    long = short / "long" / ("x" * 100)
+    with pytest.raises(InputError, match="too long by") as refusal:
+        plan(store, name, long)
+    assert "--alias" in str(refusal.value.hint)
+    alias = short / "s"
+    doing = plan(store, name, long, alias=alias)
+    assert f"link {alias} -> {long}" in doing.describe()
+    assert not alias.is_symlink()
+    install(doing)
+    assert os.readlink(alias) == str(long)
+    assert (long / "bin/say").exists()
+    assert _says(alias).startswith(str(alias))
+    assert Store(directory=alias).verify(name) == ()
+    install(plan(store, name, long, alias=alias))
+    uninstall(alias, name)
+    assert not any(long.iterdir())
+
+
+def test_an_alias_takes_nobodys_place(store, name, short):
+    long = short / ("x" * 100)
+    taken = short / "taken"
+    taken.write_text("mine")
+    with pytest.raises(InputError, match="is there already"):
+        plan(store, name, long, alias=taken)
+    (long / "bin").mkdir(parents=True)
+    with pytest.raises(InputError, match="has bin already"):
+        plan(store, name, long, alias=short / "s")
+
+
 def test_installed_bytes_are_those_of_the_store_with_its_location_replaced(store, name, short):
     install(plan(store, name, short / "there"))
     target = Store(directory=short / "there")

@@ -13,7 +13,7 @@ split off the end of a literal could not be told apart.
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from belljar import fsys
@@ -34,6 +34,8 @@ class Installation:
     links: tuple[tuple[str, str], ...]
     references: int
     present: bool
+    alias_of: Path | None = None
+    """The long directory for which the target's is a short name; None when there is no such link to make."""
 
     @property
     def tree(self) -> Path:
@@ -43,19 +45,28 @@ class Installation:
     def describe(self) -> list[str]:
         """Say what is done, one line each."""
         place = self.target.directory
-        lines = [] if self.present else [f"copy {self.source.path(self.name)}", f"  to {self.tree}"]
+        lines = [] if self.alias_of is None else [f"link {place} -> {self.alias_of}"]
+        lines += [] if self.present else [f"copy {self.source.path(self.name)}", f"  to {self.tree}"]
         lines += [f"rewrite {self.references} references to {place}"] if not self.present else []
         return [*lines, *(f"link {place / link} -> {target}" for link, target in self.links)]
 
 
-def plan(source: Store, name: StoreName, directory: Path) -> Installation:
+def plan(source: Store, name: StoreName, directory: Path, *, alias: Path | None = None) -> Installation:
     """Return what installing an entry into `directory` takes; nothing is written.
 
-    Raises InputError when the path is too long or of a kind that cannot be written into files, when
-    the entry cannot be relocated, or when something else is in the way.
+    With `alias`, a link of that name to the directory is made, and files name the link: a way out where the
+    directory's path is too long. Raises InputError when the path is too long or of a kind that cannot be
+    written into files, when the entry cannot be relocated, or when something else is in the way.
     """
+    if alias is not None:
+        if alias.is_symlink() and os.readlink(alias) == str(directory):
+            return plan(source, name, alias)
+        if os.path.lexists(alias):
+            raise InputError(f"{alias}: is there already", hint="choose another alias")
+        _refuse_what_is_taken(directory, source.path(name))
+        return replace(plan(source, name, alias), alias_of=directory)
     target = Store(directory=directory)
-    _ = target.location
+    _require_location(target)
     _refuse_the_source(source, directory)
     record = source.record(name)
     if not record.relocatable:
@@ -92,6 +103,26 @@ def plan(source: Store, name: StoreName, directory: Path) -> Installation:
     )
 
 
+def _require_location(target: Store) -> None:
+    """Refuse a path that cannot be written into files; a long one may have a short name."""
+    try:
+        _ = target.location
+    except InputError as error:
+        if "too long" in error.message:
+            error.hint = "choose a shorter directory, or name it by a short link: --alias /short/path"
+        raise
+
+
+def _refuse_what_is_taken(directory: Path, tree: Path) -> None:
+    """Refuse a directory that has already what an alias of it would show."""
+    taken = [entry for entry in sorted(os.listdir(tree)) if os.path.lexists(directory / entry)]
+    if taken:
+        raise InputError(
+            f"{directory}: has {', '.join(taken)} already, and no alias leads to it",
+            hint="install into an empty directory",
+        )
+
+
 def _refuse_the_source(source: Store, directory: Path) -> None:
     """Refuse to install into the store, whose directories hold nothing but entries."""
     place, own = directory.resolve(), source.directory.resolve()
@@ -106,6 +137,7 @@ def install(installation: Installation) -> Path:
     directory cannot be written; nothing is installed then.
     """
     directory = installation.target.directory
+    _make_alias(installation)
     is_new = not directory.exists()
     try:
         with installation.target.lock(installation.name):
@@ -115,13 +147,28 @@ def install(installation: Installation) -> Path:
             (directory / link).symlink_to(goal)
     except BaseException as error:
         _tidy(installation.target)
-        if is_new:
+        if installation.alias_of is not None:
+            directory.unlink(missing_ok=True)
+        elif is_new:
             with contextlib.suppress(OSError):
                 directory.rmdir()
         if isinstance(error, OSError):
             raise fsys.explained(error, directory) from error
         raise
     return directory
+
+
+def _make_alias(installation: Installation) -> None:
+    """Make the short name of a long directory, and the directory."""
+    alias, directory = installation.target.directory, installation.alias_of
+    if directory is None:
+        return
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        alias.parent.mkdir(parents=True, exist_ok=True)
+        alias.symlink_to(directory)
+    except OSError as error:
+        raise fsys.explained(error, alias) from error
 
 
 def _copy(installation: Installation) -> None:

@@ -26,12 +26,15 @@ from belljar.audit.isa import Effort, IsaFacts, examine
 from belljar.audit.isa.source import Source
 from belljar.audit.leaks import Leak, find_leaks
 from belljar.audit.machines import BASELINES, arch_of, is_musl
-from belljar.elf import Elf, Symbol, VersionNeed, object_symbols
+from belljar.elf import Elf, Symbol, Symbols, object_symbols
 from belljar.elf.const import HIDDEN, Binding, Flag1, Tag, Type
 
 Content = bytes | mmap.mmap
 """The bytes of a file, in memory or mapped."""
 _COMPILERS = ("libgcc_s.", "libstdc++.")
+# Plain numbers: members of enums are slow to come by where there are 100 000 symbols.
+_WEAK = int(Binding.WEAK)
+_INDEX = 0xFFFF & ~HIDDEN
 
 
 class Kind(enum.StrEnum):
@@ -266,17 +269,21 @@ def _kind_of_program(elf: Elf) -> Kind:
 
 def _uses(elf: Elf, arch: str) -> tuple[tuple[VersionUse, ...], frozenset[str]]:
     """Return the versions that a file needs, and its strong references without version."""
-    bound: dict[int, list[Symbol]] = {}
-    unversioned = set()
-    for symbol in elf.symbols:
-        if symbol.library is not None:
-            bound.setdefault(symbol.version_index, []).append(symbol)
-        elif not symbol.defined and symbol.binding != Binding.WEAK:
-            unversioned.add(symbol.name)
+    bound, strong, unversioned = _references(elf.symbols)
     uses = []
     # Of two needs with one index the loader lets the last have it, and the symbols.
     for need in reversed(elf.needs):
-        uses.append(_use(need, bound.pop(need.index & ~HIDDEN, [])))
+        index = need.index & ~HIDDEN
+        is_called = index in bound and index in strong
+        uses.append(
+            VersionUse(
+                library=need.library,
+                version=need.name,
+                weak=need.weak,
+                required=not need.weak or is_called,
+                symbols=tuple(sorted(bound.pop(index, ()))),
+            )
+        )
     uses.reverse()
     if _lacks_relr_marker(elf):
         uses.append(_marker_use())
@@ -285,15 +292,24 @@ def _uses(elf: Elf, arch: str) -> tuple[tuple[VersionUse, ...], frozenset[str]]:
     return tuple(uses), frozenset(unversioned)
 
 
-def _use(need: VersionNeed, symbols: Iterable[Symbol]) -> VersionUse:
-    is_called = any(symbol.binding != Binding.WEAK for symbol in symbols)
-    return VersionUse(
-        library=need.library,
-        version=need.name,
-        weak=need.weak,
-        required=not need.weak or is_called,
-        symbols=tuple(sorted({symbol.name for symbol in symbols})),
-    )
+def _references(symbols: Symbols) -> tuple[dict[int, set[str]], set[int], set[str]]:
+    """Return the names bound to each needed version, the versions with strong ones, and strong others."""
+    bound: dict[int, set[str]] = {
+        index: set() for index, (_, library) in symbols.versions.items() if library is not None
+    }
+    strong, unversioned = set(), set()
+    for name, info, section, mark in zip(
+        symbols.names, symbols.infos, symbols.sections, symbols.marks, strict=True
+    ):
+        index = mark & _INDEX
+        is_strong = info >> 4 != _WEAK
+        if index in bound:
+            bound[index].add(name)
+            if is_strong:
+                strong.add(index)
+        elif is_strong and not section:
+            unversioned.add(name)
+    return bound, strong, unversioned
 
 
 def _marker_use() -> VersionUse:

@@ -12,6 +12,7 @@ from belljar.elf.records import (
     Note,
     Segment,
     Symbol,
+    Symbols,
     VersionDefinition,
     VersionNeed,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Reference",
     "Segment",
     "Symbol",
+    "Symbols",
     "VersionDefinition",
     "VersionNeed",
     "Word",

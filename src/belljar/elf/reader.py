@@ -8,6 +8,8 @@ Rejected: pyelftools, which reads sections first and is slower by an order of ma
 (docs/dependencies.md); tests use it as oracle.
 """
 
+from collections.abc import Iterator
+
 from belljar.elf import versions
 from belljar.elf.const import MAGIC, PN_XNUM, Class, Data, SegmentType, Tag
 from belljar.elf.errors import ElfError
@@ -78,30 +80,22 @@ def read_headers(view: View) -> tuple[Header, tuple[Segment, ...]]:
         flags=flags,
         entry=entry,
     )
-    return header, tuple(_read_segment(view, table, number) for number in range(count))
+    return header, _read_segments(view, table, count)
 
 
-def _read_segment(view: View, table: int, number: int) -> Segment:
-    form = _PROGRAM_HEADER[view.wide]
-    fields = view.record(form, table + number * view.size(form), f"program header {number}")
+def _read_segments(view: View, table: int, count: int) -> tuple[Segment, ...]:
+    rows = view.records(_PROGRAM_HEADER[view.wide], table, count, "program headers")
     if view.wide:
-        kind, flags, offset, address, _physical, file_size, memory_size, align = fields
+        found = [Segment(row[0], row[1], row[2], row[3], *row[5:]) for row in rows]
     else:
-        kind, offset, address, _physical, file_size, memory_size, flags, align = fields
-    if kind == SegmentType.LOAD and offset + file_size > len(view.data):
-        raise ElfError(
-            f"segment {number}: ends at {offset + file_size:#x}, the file at {len(view.data):#x}",
-            offset=offset,
-        )
-    return Segment(
-        type=kind,
-        flags=flags,
-        offset=offset,
-        address=address,
-        file_size=file_size,
-        memory_size=memory_size,
-        align=align,
-    )
+        found = [Segment(row[0], row[6], row[1], row[2], row[4], row[5], row[7]) for row in rows]
+    for number, item in enumerate(found):
+        if item.type == SegmentType.LOAD and item.offset + item.file_size > len(view.data):
+            end = item.offset + item.file_size
+            raise ElfError(
+                f"segment {number}: ends at {end:#x}, the file at {len(view.data):#x}", offset=item.offset
+            )
+    return tuple(found)
 
 
 def _read_interpreter(view: View, segments: tuple[Segment, ...]) -> str | None:
@@ -116,27 +110,31 @@ def read_dynamic(view: View, segments: tuple[Segment, ...]) -> tuple[DynamicEntr
     """Return the entries before DT_NULL; None when there is no dynamic segment in the file."""
     for segment in segments:
         if segment.type == SegmentType.DYNAMIC and segment.file_size:
-            form = _DYNAMIC[view.wide]
-            size = view.size(form)
-            found = []
-            for number, (tag, value) in enumerate(
-                view.records(form, segment.offset, segment.file_size // size, "dynamic segment")
-            ):
-                if tag == Tag.NULL:
-                    break
-                found.append(DynamicEntry(tag=tag, value=value, offset=segment.offset + number * size))
-            return tuple(found)
+            return tuple(_split_dynamic(view, segment))
     return None
+
+
+def _split_dynamic(view: View, segment: Segment) -> Iterator[DynamicEntry]:
+    form = _DYNAMIC[view.wide]
+    size, at = view.size(form), segment.offset
+    for tag, value in view.records(form, at, segment.file_size // size, "dynamic segment"):
+        if tag == Tag.NULL:
+            return
+        yield DynamicEntry(tag, value, at)
+        at += size
 
 
 def _name(strings: Strings, entries: tuple[DynamicEntry, ...]) -> Dynamic:
     """Look up the strings of those entries that name something."""
+    named: dict[int, list[int]] = {}
+    for tag, value, _ in entries:
+        named.setdefault(tag, []).append(value)
 
     def names(tag: Tag) -> tuple[str, ...]:
-        return tuple(strings[entry.value] for entry in entries if entry.tag == tag)
+        return tuple(map(strings.__getitem__, named.get(tag, ())))
 
     def number(tag: Tag) -> int:
-        return next((entry.value for entry in entries if entry.tag == tag), 0)
+        return named[tag][0] if tag in named else 0
 
     return Dynamic(
         entries=entries,

@@ -5,10 +5,12 @@ addresses are the virtual ones that the file was linked for.
 """
 
 import struct
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple, overload
 
-from belljar.elf.const import NoteType, SegmentType
+from belljar.elf.const import HIDDEN, NoteType, SegmentType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +36,8 @@ class Header:
         return self.data == 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
+# What a file has dozens of is a tuple: a dataclass takes four times as long to make.
+class Segment(NamedTuple):
     """One program header."""
 
     type: int
@@ -47,8 +49,7 @@ class Segment:
     align: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DynamicEntry:
+class DynamicEntry(NamedTuple):
     """One entry of the dynamic segment, and where in the file it stands."""
 
     tag: int
@@ -95,7 +96,6 @@ class VersionDefinition:
     parents: tuple[str, ...]
 
 
-# A tuple, because libraries have 100 000 of them and a dataclass takes four times as long to make.
 class Symbol(NamedTuple):
     """A dynamic symbol; `library` is set where its version is one that a library must define."""
 
@@ -107,6 +107,44 @@ class Symbol(NamedTuple):
     library: str | None
     version_index: int
     hidden: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Symbols(Sequence[Symbol]):
+    """The dynamic symbols in the order of their table, without the empty first one.
+
+    Libraries have 100 000 of them, and who looks at all does so by columns: `names`; `infos` (st_info);
+    `sections` (st_shndx, 0 for what others define); `marks` (DT_VERSYM). `versions` are names and
+    libraries by version index. A Symbol is made where one is asked for.
+    """
+
+    names: tuple[str, ...] = ()
+    infos: bytes = b""
+    sections: tuple[int, ...] = ()
+    marks: tuple[int, ...] = ()
+    versions: Mapping[int, tuple[str, str | None]] = field(default_factory=dict, hash=False)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, number: int) -> Symbol: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Symbol]: ...
+    def __getitem__(self, number: int | slice) -> Symbol | Sequence[Symbol]:
+        return self._made[number]
+
+    def __iter__(self) -> Iterator[Symbol]:
+        return iter(self._made)
+
+    @cached_property
+    def _made(self) -> tuple[Symbol, ...]:
+        return tuple(map(self._make, self.names, self.infos, self.sections, self.marks))
+
+    def _make(self, name: str, info: int, section: int, mark: int) -> Symbol:
+        index = mark & ~HIDDEN
+        version, library = self.versions.get(index, (None, None))
+        return Symbol(name, info >> 4, info & 15, section != 0, version, library, index, mark >= HIDDEN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +166,7 @@ class Elf:
     dynamic: Dynamic | None
     needs: tuple[VersionNeed, ...]
     definitions: tuple[VersionDefinition, ...]
-    symbols: tuple[Symbol, ...]
+    symbols: Symbols
     notes: tuple[Note, ...]
 
     def offset_of(self, address: int) -> int | None:

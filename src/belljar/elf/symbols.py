@@ -5,17 +5,19 @@ the file exports something, for exported symbols come last; relocations name eve
 the loader has to find. Section headers are not asked.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import compress
+from operator import not_
 
 from belljar.elf.const import HIDDEN, Machine, Tag
 from belljar.elf.errors import ElfError
-from belljar.elf.records import Symbol, VersionDefinition, VersionNeed
+from belljar.elf.records import Symbols, VersionDefinition, VersionNeed
 from belljar.elf.tables import Tables
+from belljar.elf.view import View
 
 SYMBOL = {False: "IIIBBH", True: "IBBHQQ"}
 _REL = {False: "II", True: "QQ"}
 _RELA = {False: "IIi", True: "QQq"}
-_UNDEFINED = 0
 
 
 def read_symbols(
@@ -24,54 +26,56 @@ def read_symbols(
     definitions: Iterable[VersionDefinition],
     *,
     exports: bool = True,
-) -> tuple[Symbol, ...]:
-    """Return the dynamic symbols in the order of their table, without the empty first one.
-
-    Without `exports` those are left out that the file defines itself: most of them, in libraries.
-    """
+) -> Symbols:
+    """Return the dynamic symbols; without `exports`, only those that other files define."""
     place = tables.start(Tag.SYMTAB)
     if place is None:
-        return ()
-    form = SYMBOL[tables.view.wide]
+        return Symbols()
+    size = tables.view.size(SYMBOL[tables.view.wide])
     count = _count(tables)
-    place.hold(count * tables.view.size(form), "SYMTAB")
-    indices = _version_indices(tables, count)
-    versions: dict[int, tuple[str, str | None]] = {
+    place.hold(count * size, "SYMTAB")
+    # The first symbol is empty.
+    columns = _columns(tables.view, place.offset + size, max(count - 1, 0) * size)
+    starts, infos, sections, marks = (*columns, _marks(tables, count)[1:])
+    if not exports:
+        wanted = list(map(not_, sections))
+        starts, infos, sections, marks = (
+            tuple(compress(column, wanted)) for column in (starts, infos, sections, marks)
+        )
+    return Symbols(
+        names=tuple(tables.strings().all_at(starts)),
+        infos=bytes(infos),
+        sections=tuple(sections),
+        marks=tuple(marks),
+        versions=_versions(needs, definitions),
+    )
+
+
+def _columns(view: View, offset: int, size: int) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+    """Return st_name, st_info and st_shndx of the symbols in a part of the file."""
+    words = view.numbers("I", offset, size, "SYMTAB")
+    halves = view.numbers("H", offset, size, "SYMTAB")
+    infos = view.slice(offset, size, "SYMTAB")
+    if view.wide:
+        return words[::6], infos[4::24], halves[3::12]
+    return words[::4], infos[12::16], halves[7::8]
+
+
+def _versions(
+    needs: Iterable[VersionNeed], definitions: Iterable[VersionDefinition]
+) -> dict[int, tuple[str, str | None]]:
+    found: dict[int, tuple[str, str | None]] = {
         item.index & ~HIDDEN: (item.name, None) for item in definitions
     }
-    versions |= {item.index & ~HIDDEN: (item.name, item.library) for item in needs}
-    strings = tables.strings()
-    none = (None, None)
-    place_of_info, place_of_section = (1, 3) if tables.view.wide else (3, 5)
-    found: list[Symbol] = []
-    for fields, index in zip(tables.view.records(form, place.offset, count, "SYMTAB"), indices, strict=True):
-        section = fields[place_of_section]
-        if section and found and not exports:
-            continue
-        name, info = fields[0], fields[place_of_info]
-        version, library = versions.get(index & ~HIDDEN, none)
-        found.append(
-            Symbol(
-                strings[name],
-                info >> 4,
-                info & 15,
-                section != _UNDEFINED,
-                version,
-                library,
-                index & ~HIDDEN,
-                index >= HIDDEN,
-            )
-        )
-    return tuple(found[1:])
+    return found | {item.index & ~HIDDEN: (item.name, item.library) for item in needs}
 
 
-def _version_indices(tables: Tables, count: int) -> Iterable[int]:
+def _marks(tables: Tables, count: int) -> Sequence[int]:
     """Return the version index of every symbol; 1, global without version, where there are none."""
     place = tables.start(Tag.VERSYM)
     if place is None:
         return (1,) * count
-    place.hold(2 * count, "VERSYM")
-    return [index for (index,) in tables.view.records("H", place.offset, count, "VERSYM")]
+    return tables.view.numbers("H", place.offset, place.hold(2 * count, "VERSYM"), "VERSYM")
 
 
 def _count(tables: Tables) -> int:
@@ -111,9 +115,7 @@ def _count_by_gnu_hash(tables: Tables) -> int | None:
     skipped = 16 + bloom * (8 if tables.view.wide else 4)
     chains = skipped + 4 * buckets
     place.hold(chains, "GNU_HASH")
-    last = max(
-        (word for (word,) in tables.view.records("I", place.offset + skipped, buckets, "GNU_HASH")), default=0
-    )
+    last = max(tables.view.numbers("I", place.offset + skipped, 4 * buckets, "GNU_HASH"), default=0)
     if last == 0:
         return None
     if last < first:

@@ -16,6 +16,7 @@ _NEED = "HHIII"
 _NEED_AUX = "IHHII"
 _DEFINITION = "HHHHIII"
 _DEFINITION_AUX = "II"
+_WEAK = int(VersionFlag.WEAK)
 
 
 class _Chains:
@@ -59,7 +60,7 @@ def read_needs(tables: Tables) -> tuple[VersionNeed, ...]:
                     name=strings[name],
                     hash=digest,
                     index=index,
-                    weak=bool(flags & VersionFlag.WEAK),
+                    weak=flags & _WEAK != 0,
                 )
             )
     return tuple(found)

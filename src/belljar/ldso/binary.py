@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from belljar.elf import Elf, Segment, Symbol
+from belljar.elf import Elf, Segment, Symbol, Symbols
 from belljar.elf.const import Binding, SegmentType, Tag
 
 _UNVERSIONED = 2
@@ -78,7 +78,7 @@ class Binary:
 def digest(elf: Elf, data: bytes) -> Binary:
     """Return what a loader looks at in the file with these bytes."""
     return Binary(
-        elf=replace(elf, symbols=()),
+        elf=replace(elf, symbols=Symbols()),
         exports=_exports(elf),
         imports=frozenset(
             _use(symbol)

@@ -129,11 +129,10 @@ def _sites(
 ) -> Iterator[tuple[int, str]]:
     """Yield the addresses of code that uses a slot, and the slot's symbol; PLT entries are not users."""
     known: dict[int, str] = {}
-    for at, target, is_call in machine.references():
-        if not is_call:
-            if target in slots and not _within(stubs, at):
-                yield at, slots[target]
-            continue
+    for at, target in machine.operands():
+        if target in slots and not _within(stubs, at):
+            yield at, slots[target]
+    for at, target in machine.jumps():
         symbol = known.get(target)
         if symbol is None:
             if (stubs and not _within(stubs, target)) or len(known) >= _STUBS_LIMIT:

@@ -9,7 +9,7 @@ that all CPUs know; such a helper asks the CPU, it needs nothing.
 """
 
 from collections.abc import Iterator
-from itertools import chain
+from itertools import compress
 
 from belljar.audit.isa.code import VARIABLE_ROOM, Block, Flow
 from belljar.audit.isa.image import Image
@@ -19,6 +19,8 @@ _FIRST_FEATURE = 2
 _BLOCK_LIMIT = 2000
 _HELPER_SIZE = 96
 _PIECE = 1 << 20
+_STUB_WORDS = 6
+"""How long a PLT entry is at most: bti, adrp, ldr, add, br, nop."""
 
 # Name, mask, value; the first match counts. The lower ten bits, registers mostly, tell nothing.
 _PATTERNS = (
@@ -144,6 +146,7 @@ class Aarch64:
         self._blocks: dict[int, Block] = {}
         self._known: dict[int, int] = {}
         self._features: dict[str, int] = {}
+        self._harmless: set[int] = set()
 
     def block(self, start: int) -> Block:
         """Decode from `start` to the next change of flow; nothing beyond the segment's end."""
@@ -176,19 +179,37 @@ class Aarch64:
             at += 4
         return Block(start, at, at, Flow.JUMP if at < end else Flow.UNKNOWN, at, tuple(needs))
 
+    def turns(self, start: int, end: int) -> list[Block]:
+        """Return where flow is directed between two addresses, decoded one after the other; no needs."""
+        found, begin = [], start
+        for at, word in zip(range(start, end, 4), self._words(start, end), strict=False):
+            kind, distance = flow(word)
+            if kind:
+                found.append(Block(begin, at, at + 4, kind, at + distance if distance else 0, ()))
+                begin = at + 4
+        return found
+
     def slot_of_stub(self, start: int) -> int:
         """Return the slot through which a PLT entry jumps, 0 for code that is none."""
-        words = self._words(start, start + 8)
-        if not any(word & 0x9F00001F == 0x90000010 for word in words):  # adrp x16
+        words = self._words(start, start + 4 * _STUB_WORDS)
+        if not any(word & 0x9F00001F == 0x90000010 for word in words[:2]):  # adrp x16
             return 0
-        block = self.block(start)
-        return block.target if block.flow == Flow.JUMP_SLOT and block.next - start <= 24 else 0
+        registers = _Registers()
+        for number, word in enumerate(words):
+            kind, _ = flow(word)
+            if kind:
+                return registers.slots.get(word >> 5 & 31, 0) if kind == Flow.JUMP_SLOT else 0
+            registers.step(start + 4 * number, word)
+        return 0
 
     def needs_of(self, start: int, end: int) -> int:
         """Return the bits of all instructions between two addresses of one segment."""
         bits = 0
-        for word in {word >> 10 for word in self._words(start, end)}:
-            bits |= self._bits(word << 10)
+        for word in {word >> 10 for word in self._words(start, end)} - self._harmless:
+            found = self._bits(word << 10)
+            bits |= found
+            if not found:
+                self._harmless.add(word)
         if end - start <= _HELPER_SIZE and bits & self._features.get("LSE", 0):
             bits |= _DETECTION * self._has_loop(start, end)
         return bits
@@ -197,24 +218,30 @@ class Aarch64:
         """Whether code also knows how to do without LSE: load and store exclusive."""
         return any(word & 0x3FA00000 == 0x08000000 for word in self._words(start, end))
 
-    def references(self) -> Iterator[tuple[int, int, bool]]:
-        """Yield where something points to what, and whether it is a call or a jump, in all code."""
-        for start, stop in self.image.code:
-            registers = _Registers()
-            pieces = (self._words(at, min(at + _PIECE, stop)) for at in range(start, stop, _PIECE))
-            for number, word in enumerate(chain.from_iterable(pieces)):
-                if not _INTERESTING[word >> 24]:
-                    continue
-                at = start + 4 * number
-                kind, distance = flow(word)
-                if distance:
-                    yield at, at + distance, True
-                elif kind in (Flow.RETURN, Flow.JUMP_SLOT):
+    def jumps(self) -> Iterator[tuple[int, int]]:
+        """Yield from within which call or jump control goes where, in all code, by rising addresses."""
+        for at, word in self._marked(_DIRECTS):
+            yield at, at + _signed(word, 0, 26)
+
+    def operands(self) -> Iterator[tuple[int, int]]:
+        """Yield from within which instruction an operand points where, in all code, by rising addresses."""
+        registers = _Registers()
+        for at, word in self._marked(_OPERANDS):
+            if word >> 25 == _INDIRECT:
+                if flow(word)[0] in (Flow.RETURN, Flow.JUMP_SLOT):
                     registers = _Registers()
-                elif kind == Flow.NEXT:
-                    does, address = registers.step(at, word)
-                    if does:
-                        yield at, address, False
+            elif word >> 5 & 31 in registers.values or word & 0x9F000000 == 0x90000000:
+                does, address = registers.step(at, word)
+                if does:
+                    yield at, address
+
+    def _marked(self, tops: bytes) -> Iterator[tuple[int, int]]:
+        """Yield address and word of the instructions of all code whose top byte is marked."""
+        for start, stop in self.image.code:
+            for at in range(start, stop, _PIECE):
+                words = self._words(at, min(at + _PIECE, stop))
+                marks = words.tobytes()[3::4].translate(tops)
+                yield from compress(zip(range(at, stop, 4), words, strict=False), marks)
 
     def filled(self, start: int, end: int) -> set[int]:
         """Return the addresses of variables that the code between two addresses writes or hands on."""
@@ -253,9 +280,8 @@ class Aarch64:
 
     def _words(self, start: int, end: int) -> "memoryview[int]":
         at = self.image.offset(start)
-        size = 0 if at is None else (end - start) & ~3
-        words: memoryview[int] = memoryview(self.image.data[at or 0 : (at or 0) + size]).cast("I")
-        return words
+        piece = b"" if at is None else self.image.data[at : at + end - start]
+        return memoryview(piece[: len(piece) & ~3]).cast("I")
 
     def _bits(self, word: int) -> int:
         known = self._known.get(word >> 10)
@@ -272,7 +298,8 @@ class Aarch64:
         return self._features.setdefault(name, _FIRST_FEATURE << len(self._features))
 
 
-_INTERESTING = tuple(
-    top & 0x7C == 0x14 or top & 0xFE == 0xD6 or top & 0x9F == 0x90 or top == 0x91 or top & 0x3B == 0x39
-    for top in range(256)
+_INDIRECT = 0xD6 >> 1
+_DIRECTS = bytes(top & 0x7C == 0x14 for top in range(256))
+_OPERANDS = bytes(
+    top >> 1 == _INDIRECT or top & 0x9F == 0x90 or top == 0x91 or top & 0x3B == 0x39 for top in range(256)
 )

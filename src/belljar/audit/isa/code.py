@@ -59,6 +59,10 @@ class Machine(Protocol):
         """Decode from `start` to the next change of flow."""
         ...
 
+    def turns(self, start: int, end: int) -> list[Block]:
+        """Return where flow is directed between two addresses, decoded one after the other; no needs."""
+        ...
+
     def slot_of_stub(self, start: int) -> int:
         """Return the slot through which a PLT entry jumps, 0 for code that is none."""
         ...
@@ -71,8 +75,12 @@ class Machine(Protocol):
         """Return the addresses of instructions with wanted bits."""
         ...
 
-    def references(self) -> Iterator[tuple[int, int, bool]]:
-        """Yield where something points to what, and whether it is a call or a jump, in all code."""
+    def jumps(self) -> Iterator[tuple[int, int]]:
+        """Yield from within which call or jump control goes where, in all code, by rising addresses."""
+        ...
+
+    def operands(self) -> Iterator[tuple[int, int]]:
+        """Yield from within which instruction an operand points where, in all code, by rising addresses."""
         ...
 
     def filled(self, start: int, end: int) -> set[int]:

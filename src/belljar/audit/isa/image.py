@@ -196,15 +196,21 @@ class Image:
             return Slot(relative, "")
         return Slot(self._word(slot), "") if self.elf.dynamic is not None else NOTHING
 
-    @cached_property
-    def pointed(self) -> frozenset[int]:
-        """The addresses of code that some word of the file will hold."""
+    def pointed(self) -> Iterator[int]:
+        """Yield the addresses of code that some word of the file will hold."""
         low = min((item.address for item in self.executable), default=0)
         high = max((item.address + item.file_size for item in self.executable), default=0)
-        found = {value for value in self._relative_rows[2::3] if low <= value < high}
-        found |= {known.address for known in self._symbolic.values()}
-        found |= {self._word(slot) for slot in self._relr()}
-        return frozenset(found)
+        rows = self._relative_rows
+        yield from (value for value in rows[2::3] if low <= value < high)
+        yield from (known.address for known in self._symbolic.values())
+        yield from map(self._word, self._relr())
+
+    @cached_property
+    def span(self) -> int:
+        """How far any two addresses of the file are from each other."""
+        loads = [item for item in self.elf.segments if item.type == SegmentType.LOAD]
+        ends = [item.address + item.memory_size for item in loads]
+        return max(ends, default=0) - min((item.address for item in loads), default=0)
 
     @cached_property
     def resolvers(self) -> frozenset[int]:

@@ -7,16 +7,18 @@ argument, so the verdict is doubt with names. Everything else stands behind a ch
 pointers, and counts as dispatched.
 """
 
+import itertools
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 
 from belljar.audit.isa import graph as graphs
 from belljar.audit.isa import twins
 from belljar.audit.isa.code import Machine
 from belljar.audit.isa.facts import By, Coverage, Evidence, Extension, IsaFacts, Tier
-from belljar.audit.isa.graph import Graph
+from belljar.audit.isa.graph import Edges, Graph
 from belljar.audit.isa.image import Image
 from belljar.audit.isa.load import LoadProof
 from belljar.audit.isa.proof import Budget, Prover
@@ -131,23 +133,31 @@ class _Verdict:
         )
         barred = self._aware | self._named
         roots = self._roots(graph)
-        reached = graphs.reach(roots, (graph.calls,), barred)
-        barred |= self._twins(
-            graph, reached, {number for number in reached if number in decoded.bits} - barred
-        )
-        self._reached = graphs.reach(roots, (graph.calls,), barred)
-        self._open = self._unguarded(graph, roots, barred)
-        self._strong = {number for number in self._reached if number in decoded.bits and number not in barred}
+        reached = self._reach(roots, graph.calls, barred)
+        barred |= self._twins(graph, reached, self._newer(reached) - barred)
+        self._reached = self._reach(roots, graph.calls, barred)
+        self._open = self._newer(self._unguarded(graph, roots, barred)) - barred
+        self._strong = self._newer(self._reached) - barred
 
-    def _twins(self, graph: Graph, reached: Iterable[int], strong: set[int]) -> set[int]:
+    def _reach(self, starts: Iterable[int], edges: Iterable[Edges], barred: Set[int]) -> "array[int]":
+        return graphs.reach(starts, edges, barred, count=len(self._image.functions))
+
+    def _newer(self, reached: "array[int]") -> set[int]:
+        """Return what of the functions with newer instructions is reached."""
+        return {number for number in self._decoded.bits if reached[number] != graphs.UNREACHED}
+
+    def _twins(self, graph: Graph, reached: "array[int]", strong: set[int]) -> set[int]:
         """Return those functions of `strong` of which every caller has a twin for older CPUs."""
         if len(strong) > TWINS_TRIED:
             return set()
-        callers = {source: strong.intersection(graph.calls.get(source, ())) for source in reached}
+        callers: dict[int, set[int]] = defaultdict(set)
+        for number, known in graph.callers(strong).items():
+            for source in known:
+                if reached[source] != graphs.UNREACHED:
+                    callers[source].add(number)
         acquitted = {
             source: twins.chosen(self._image, self._machine, source, called)
             for source, called in callers.items()
-            if called
         }
         accused = {number for source, known in acquitted.items() for number in callers[source] - known}
         return {number for known in acquitted.values() for number in known} - accused
@@ -265,7 +275,7 @@ class _Verdict:
         number, found = next(((number, found) for number, found in proofs if found), (strong[0], ()))
         sites = found or self._machine.sites(functions.starts[number], functions.end(number), bits)[:1]
         chain = [number]
-        while self._reached[chain[-1]] >= 0:
+        while self._reached[chain[-1]] != graphs.START:
             chain.append(self._reached[chain[-1]])
         root, *rest = map(self._name, reversed(chain))
         return Evidence(
@@ -291,17 +301,20 @@ class _Verdict:
         known = self._image.functions.known
         exported = {known.get(item.address, -1) for item in self._image.exports if item.type == _FUNCTION}
         if self._detects:
-            called = {number for row in graph.calls.values() for number in row}
-            exported -= called & self._decoded.bits.keys()
+            called = itertools.chain.from_iterable(edges.targets for edges in graph.calls)
+            exported -= set(filter(self._decoded.bits.__contains__, called))
         started = {known.get(root.address, -1) for root in self._image.roots()}
         return (exported | started) - {-1}
 
-    def _unguarded(self, graph: Graph, roots: set[int], barred: set[int]) -> set[int]:
-        """Return the functions that something reaches which is neither aware nor named after a CPU."""
-        image = self._image
-        called = {
-            number for table in (graph.calls, graph.mentions) for row in table.values() for number in row
-        }
-        pointed = {image.functions.known.get(address, -1) for address in image.pointed}
-        starts = roots | pointed | (set(range(len(image.functions))) - called)
-        return set(graphs.reach(starts - {-1}, (graph.calls, graph.mentions), barred)) - barred
+    def _unguarded(self, graph: Graph, roots: set[int], barred: set[int]) -> "array[int]":
+        """Reach what something leads to which is neither aware nor named after a CPU."""
+        tables = (*graph.calls, graph.mentions)
+        is_start = bytearray(b"\1") * len(self._image.functions)
+        for edges in tables:
+            for number in edges.targets:
+                is_start[number] = 0
+        known = self._image.functions.known
+        pointed = (known[address] for address in self._image.pointed() if address in known)
+        for number in itertools.chain(roots, pointed):
+            is_start[number] = 1
+        return self._reach(itertools.compress(itertools.count(), is_start), tables, barred)

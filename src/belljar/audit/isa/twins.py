@@ -6,7 +6,9 @@ with its next call, a function with newer instructions on one side and one witho
 is used to acquit, never to accuse.
 """
 
-from belljar.audit.isa.code import Flow, Machine
+from bisect import bisect_right
+
+from belljar.audit.isa.code import Block, Flow, Machine
 from belljar.audit.isa.image import Image
 
 STEPS = 6
@@ -15,28 +17,39 @@ STEPS = 6
 
 def chosen(image: Image, machine: Machine, caller: int, newer: set[int]) -> set[int]:
     """Return those functions of `newer` that `caller` calls where a condition picks between two."""
-    start, end = image.functions.starts[caller], image.functions.end(caller)
+    body = _Body(image, machine, image.functions.starts[caller], image.functions.end(caller))
     found: set[int] = set()
-    at = start
-    while at < end:
-        block = machine.block(at)
-        if block.flow == Flow.BRANCH:
-            sides = {
-                _next_call(image, machine, address, start, end) for address in (block.target, block.next)
-            }
+    for turn in body.turns:
+        if turn.flow == Flow.BRANCH:
+            sides = {body.next_call(turn.target), body.next_call(turn.next)}
             if len(sides & newer) == 1 and len(sides - newer - {-1}) == 1:
                 found |= sides & newer
-        at = max(block.next, at + 1)
     return found
 
 
-def _next_call(image: Image, machine: Machine, address: int, start: int, end: int) -> int:
-    """Return the function that is certainly called next from an address within a function, -1 for none."""
-    for _ in range(STEPS):
-        block = machine.block(address)
-        if block.flow not in (Flow.CALL, Flow.JUMP):
-            return -1
-        if block.flow == Flow.CALL or not start <= block.target < end:
-            return image.functions.known.get(block.target, -1)
-        address = block.target
-    return -1
+class _Body:
+    """The code of one function, by the instructions that direct its flow."""
+
+    def __init__(self, image: Image, machine: Machine, start: int, end: int) -> None:
+        self._image, self._machine = image, machine
+        self._start, self._end = start, end
+        self.turns = machine.turns(start, end)
+        self._ends = [turn.next for turn in self.turns]
+
+    def next_call(self, address: int) -> int:
+        """Return the function that is certainly called next from an address, -1 for none."""
+        for _ in range(STEPS):
+            turn = self._turn(address)
+            if turn.flow not in (Flow.CALL, Flow.JUMP):
+                return -1
+            if turn.flow == Flow.CALL or not self._start <= turn.target < self._end:
+                return self._image.functions.known.get(turn.target, -1)
+            address = turn.target
+        return -1
+
+    def _turn(self, address: int) -> Block:
+        """Return the next turn from an address on, which is another function's for a jump out of this one."""
+        place = bisect_right(self._ends, address)
+        if self._start <= address < self._end and place < len(self.turns):
+            return self.turns[place]
+        return self._machine.block(address)

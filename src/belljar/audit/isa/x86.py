@@ -11,8 +11,8 @@ each kind of instruction; all else is a dictionary look-up.
 import re
 import struct
 from collections.abc import Iterator
-from itertools import islice
-from operator import attrgetter
+from itertools import repeat
+from operator import attrgetter, methodcaller
 
 from iced_x86 import (
     Code,
@@ -32,13 +32,18 @@ from belljar.audit.isa.image import Image
 
 _V2, _V3, _V4, _DETECTION = 1, 2, 4, 8
 _FIRST_EXTENSION = 16
-_BLOCK_LIMIT = 2000
-_SHORT, _LONGEST = 256, 15
+_BLOCK_LIMIT = 8000
+_SHORT, _LONGEST = 96, 15
 _PIECE = 1 << 20
 # jmp *slot(%rip), with a prefix, or behind endbr64.
-_STUBS = (b"\xff\x25", b"\xf2\xff\x25", b"\xf3\x0f\x1e\xfa\xff\x25", b"\xf3\x0f\x1e\xfa\xf2\xff\x25")
-# Calls and jumps with a distance of 32 bits, in a group; operands relative to the next instruction.
-_REFERENCE = re.compile(rb"([\xe8\xe9]|\x0f[\x80-\x8f])|[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]", re.DOTALL)
+_STUB = re.compile(rb"(?:\xf3\x0f\x1e\xfa)?\xf2?\xff\x25(.{4})", re.DOTALL)
+# What ends with a distance of 32 bits from the next instruction, and how long it is in front of that:
+# calls and jumps; operands, whose last byte but the distance says so (ModRM, mod 0, rm 5).
+_JUMPS = ((rb"[\xe8\xe9]", 1), (rb"\x0f[\x80-\x8f]", 2))
+_OPERANDS = ((rb"[\x05\x0d\x15\x1d\x25\x2d\x35\x3d]", 1),)
+_NEAR = rb"(?=...[%b])"
+_REACH, _FAR = 5, 128
+_END = methodcaller("end")
 
 _LEVELS = {
     _V2: ("SSE3", "SSSE3", "SSE4_1", "SSE4_2", "POPCNT", "CMPXCHG16B"),
@@ -99,36 +104,40 @@ class X86:
         segment = self.image.segment(start)
         if segment is None:
             return Block(start, start, start, Flow.UNKNOWN, 0, ())
-        kinds, end = self._kinds, segment.address + segment.file_size
-        needs = []
+        data, kinds = self.image.data, self._kinds
+        end, shift = segment.address + segment.file_size, segment.offset - segment.address
+        needs: list[tuple[int, int]] = []
         at = start
-        for item in islice(self._straight(start, end), _BLOCK_LIMIT):
-            following = item.next_ip
-            if following > end:
+        while at < min(end, start + _BLOCK_LIMIT):
+            stop = min(at + _SHORT, end)
+            for item in Decoder(64, data[at + shift : stop + shift + _LONGEST], ip=at):
+                mask, flow = kinds.get(item.code) or self._kind(item)
+                following = item.next_ip
+                if following > end:
+                    return Block(start, at, at, Flow.UNKNOWN, at, tuple(needs))
+                if mask:
+                    needs.append((at, mask))
+                if flow:
+                    return Block(start, at, following, flow, self._target(item, flow), tuple(needs))
+                at = following
+                if at >= stop:
+                    break
+            else:
                 break
-            mask, flow = kinds.get(item.code) or self._kind(item)
-            if mask:
-                needs.append((at, mask))
-            if flow:
-                target = self._target(item, flow)
-                return Block(start, at, following, flow, target, tuple(needs))
-            at = following
         # A limit that no compiled code meets: go on in another block.
         flow = Flow.JUMP if at < end else Flow.UNKNOWN
         return Block(start, at, at, flow, at, tuple(needs))
 
-    def _straight(self, start: int, end: int) -> Iterator[Instruction]:
-        """Decode one instruction after the other; the last may reach beyond the end."""
-        shift = (self.image.offset(start) or 0) - start
-        while start < end:
-            stop = min(start + _SHORT, end) + _LONGEST
-            for item in Decoder(64, self.image.data[start + shift : stop + shift], ip=start):
-                yield item
-                start = item.next_ip
-                if start > stop - _LONGEST:
-                    break
-            else:
-                return
+    def turns(self, start: int, end: int) -> list[Block]:
+        """Return where flow is directed between two addresses, decoded one after the other; no needs."""
+        kinds, found, begin = self._kinds, [], start
+        for item in self._decode(start, end):
+            _, flow = kinds.get(item.code) or self._kind(item)
+            if flow:
+                following = item.next_ip
+                found.append(Block(begin, item.ip, following, flow, self._target(item, flow), ()))
+                begin = following
+        return found
 
     @staticmethod
     def _target(item: Instruction, flow: Flow) -> int:
@@ -139,10 +148,8 @@ class X86:
     def slot_of_stub(self, start: int) -> int:
         """Return the slot through which a PLT entry jumps, 0 for code that is none."""
         at = self.image.offset(start)
-        if at is None or not self.image.data[at : at + 8].startswith(_STUBS):
-            return 0
-        block = self.block(start)
-        return block.target if block.flow == Flow.JUMP_SLOT else 0
+        stub = None if at is None else _STUB.match(self.image.data[at : at + 11])
+        return start + stub.end() + int.from_bytes(stub[1], "little", signed=True) if stub else 0
 
     def needs_of(self, start: int, end: int) -> int:
         """Return the bits of all instructions between two addresses of one segment."""
@@ -175,23 +182,34 @@ class X86:
         """Return the addresses of instructions with wanted bits."""
         return [item.ip for item in self._decode(start, end) if self._kind(item)[0] & wanted]
 
-    def references(self) -> Iterator[tuple[int, int, bool]]:
-        """Yield where something points to what, and whether it is a call or a jump, in all code."""
+    def jumps(self) -> Iterator[tuple[int, int]]:
+        """Yield from within which call or jump control goes where, in all code, by rising addresses."""
+        return self._distances(_JUMPS)
+
+    def operands(self) -> Iterator[tuple[int, int]]:
+        """Yield from within which instruction an operand points where, in all code, by rising addresses."""
+        return self._distances(_OPERANDS)
+
+    def _distances(self, forms: tuple[tuple[bytes, int], ...]) -> Iterator[tuple[int, int]]:
+        """Search all code for opcodes of some length with a distance of 32 bits that stays in the file.
+
+        Its top byte tells that in the search already, and spares the look at most chance matches.
+        """
+        reach = (self.image.span >> 24) + 1
+        tops = bytes({top & 0xFF for top in range(-reach, reach)} if reach < _FAR else range(256))
+        found = [(re.compile(form + _NEAR % re.escape(tops), re.DOTALL), size) for form, size in forms]
         data, word = self.image.data, struct.Struct("<i").unpack_from
         for start, stop in self.image.code:
-            offset = (self.image.offset(start) or 0) - start
-            at = start
-            while at < stop - 4:
-                size = min(_PIECE, stop - 4 - at)
-                piece = data[at + offset : at + offset + size + 4]
-                if at + size < stop - 4:
-                    size -= piece[size - 1] == 0x0F  # the first half of an opcode
-                for match in _REFERENCE.finditer(piece, 0, size):
-                    behind = match.end()
-                    target = at + behind + 4 + word(piece, behind)[0]
-                    if target > 0:
-                        yield match.start() + at, target, match.lastindex is not None
-                at += size
+            shift = (self.image.offset(start) or 0) - start
+            for at in range(start, stop, _PIECE):
+                size = min(_PIECE, stop - at)
+                piece = data[at + shift : min(at + size + _REACH, stop) + shift]
+                ends: list[int] = []
+                for pattern, width in found:
+                    ends += map(_END, pattern.finditer(piece, 0, size + width + 3))
+                ends.sort()  # two runs: what each pattern has found
+                for end, (distance,) in zip(ends, map(word, repeat(piece), ends), strict=True):
+                    yield at + end - 1, at + end + 4 + distance
 
     def filled(self, start: int, end: int) -> set[int]:
         """Return the addresses of variables that the code between two addresses writes or hands on."""

@@ -10,16 +10,26 @@ fourth member says how they are encoded. `Reference.written` is all that tells e
 Paths are text with undecodable bytes kept as surrogates; `links` are offsets into a link's target.
 A table that was read is trusted no further than that: its paths stay inside the tree, its references
 ascend without overlap; whether the bytes really stand there is checked wherever it is used.
+
+What follows from references is in the table too, in a member `sums` that is left out when it is empty:
+checksums inside a file (a `Sum`: the CRC-32 of a gzip file, which changes with the location) and hashes of
+other files (a `Digest`: a line of RECORD). All are *places*: `written` says what stands there under a
+location.
+
+    "sums": {"man/hello.1.gz": [[1200, "crc32", "0a1b2c3d", [0, 96, "bytes", 2790123]]],
+             "x.dist-info/RECORD": [[17, "sha256-base64url", "47DEQ...", "bin/hello"]]}
 """
 
 import enum
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from belljar.checksums import SUM_LENGTH, DigestKind, SumKind, Weight, digests
 from belljar.errors import InputError, IntegrityError
 from belljar.placeholder import LENGTH, PLACEHOLDER
 
@@ -44,6 +54,21 @@ class Encoding(enum.StrEnum):
 _UNITS = {Encoding.UTF_16_LE: 2, Encoding.UTF_16_BE: 2, Encoding.UTF_32_LE: 4, Encoding.UTF_32_BE: 4}
 _INSTRUCTION = 4
 _IMM16_LENGTH, _IMM16_SHIFT, _IMM16_MASK = 2, 5, 0xFFFF << 5
+
+
+class Place(Protocol):
+    """Bytes offset..end of a file that follow from the location."""
+
+    @property
+    def offset(self) -> int:
+        """How far into the file they stand."""
+
+    @property
+    def end(self) -> int:
+        """The offset of the first byte after them."""
+
+    def written(self, current: bytes, location: bytes) -> bytes:
+        """Return what stands there under `location`, given the bytes that stand there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -105,14 +130,127 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """All references under a checksum that have one shape, and what their distances come to."""
+
+    start: int
+    length: int
+    encoding: Encoding
+    weight: Weight
+
+    def standing(self, location: bytes) -> bytes:
+        """Return what stands at each under `location`, in the bits that it changes."""
+        shape = Reference(offset=0, start=self.start, length=self.length, encoding=self.encoding)
+        return shape.written(bytes(shape.size), location)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sum:
+    """A checksum over content that holds references; `canonical` is what stands there for the placeholder."""
+
+    offset: int
+    kind: SumKind
+    canonical: bytes
+    terms: tuple[Term, ...]
+
+    @property
+    def end(self) -> int:
+        """The offset of the first byte after it."""
+        return self.offset + len(self.canonical)
+
+    def written(self, _current: bytes, location: bytes) -> bytes:
+        """Return the checksum under `location`; nothing is read for it."""
+        value = self.canonical
+        for term in self.terms:
+            before, after = term.standing(_PLACEHOLDER), term.standing(location)
+            value = self.kind.changed(value, before, after, term.weight)
+        return value
+
+    def to_json(self) -> list[Any]:
+        """Return it as JSON values."""
+        terms = [[term.start, term.length, term.encoding.value, *term.weight] for term in self.terms]
+        return [self.offset, self.kind.value, self.canonical.hex(), *terms]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Digest:
+    """A hash of the whole file `of`, a path in the tree; `canonical` is that of the canonical file."""
+
+    offset: int
+    kind: DigestKind
+    canonical: bytes
+    of: str
+
+    @property
+    def end(self) -> int:
+        """The offset of the first byte after it."""
+        return self.offset + len(self.canonical)
+
+    def to_json(self) -> list[Any]:
+        """Return it as JSON values."""
+        binary = self.kind in (DigestKind.CRC32_LITTLE, DigestKind.CRC32_BIG)
+        canonical = self.canonical.hex() if binary else self.canonical.decode()
+        return [self.offset, self.kind.value, canonical, self.of]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """A digest in a tree: what it is elsewhere than in the canonical tree is read from the file it is of."""
+
+    digest: Digest
+    tree: Path
+
+    @property
+    def offset(self) -> int:
+        """How far into the file it stands."""
+        return self.digest.offset
+
+    @property
+    def end(self) -> int:
+        """The offset of the first byte after it."""
+        return self.digest.end
+
+    def written(self, _current: bytes, location: bytes) -> bytes:
+        """Return the hash; the other file must lie at `location` already. Raises IntegrityError."""
+        if location == _PLACEHOLDER:
+            return self.digest.canonical
+        path = self.tree / self.digest.of
+        if path.is_symlink() or not path.is_file():
+            raise IntegrityError(f"{path}: its checksum is in the relocation table, but it is no file")
+        return digests(path, (self.digest.kind,))[self.digest.kind]
+
+
+Sums = Mapping[str, tuple[Sum | Digest, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """All references of a tree, by path, in the order of their offsets."""
+    """All references of a tree, by path, in the order of their offsets, and the checksums over them."""
 
     files: Mapping[str, tuple[Reference, ...]]
     links: Mapping[str, tuple[Reference, ...]]
+    sums: Sums = field(default_factory=dict)
 
     def __len__(self) -> int:
         return sum(map(len, itertools.chain(self.files.values(), self.links.values())))
+
+    def places(self, path: str, tree: Path) -> tuple[Place, ...]:
+        """Return all that follows from the location in a file of `tree`, in the order of their offsets."""
+        sums = self.sums.get(path, ())
+        if not sums:
+            return self.files.get(path, ())
+        bound = [Bound(digest=item, tree=tree) if isinstance(item, Digest) else item for item in sums]
+        return tuple(sorted([*self.files.get(path, ()), *bound], key=lambda place: place.offset))
+
+    def paths(self) -> tuple[str, ...]:
+        """Return the files that change; one that holds hashes of others comes after those."""
+        every = dict.fromkeys([*self.files, *self.sums])
+        order = TopologicalSorter({path: self._hashed(path) for path in self.sums}).static_order()
+        last = [path for path in order if self._hashed(path)]
+        return (*(path for path in every if not self._hashed(path)), *last)
+
+    def _hashed(self, path: str) -> list[str]:
+        return [item.of for item in self.sums.get(path, ()) if isinstance(item, Digest)]
 
     def refuse(self, location: bytes) -> None:
         """Raise InputError when the references cannot be written under `location`."""
@@ -122,7 +260,10 @@ class Table:
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as JSON values, sorted by path."""
-        return {"version": VERSION, "files": _encode(self.files), "links": _encode(self.links)}
+        sums = {path: [item.to_json() for item in self.sums[path]] for path in sorted(self.sums)}
+        return {"version": VERSION, "files": _encode(self.files), "links": _encode(self.links)} | (
+            {"sums": sums} if sums else {}
+        )
 
     @classmethod
     def from_json(cls, value: Any) -> "Table":
@@ -136,24 +277,32 @@ class Table:
                     f"relocation table: version {value['version']!r} is not known (want {VERSION})"
                 )
             files, links = _decode(value["files"]), _decode(value["links"])
-            if both := sorted(files.keys() & links.keys()):
-                raise ValueError(f"both a file and a link: {both[0]!r}")
-            return cls(files=files, links=links)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            table = cls(files=files, links=links, sums=_decode_sums(value.get("sums", {})))
+            table.check()
+        except (CycleError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"relocation table: damaged ({type(error).__name__}: {error})") from error
+        return table
+
+    def check(self) -> None:
+        """Raise ValueError where places overlap, hashes are of each other, or a path is two things."""
+        if both := sorted((self.files.keys() | self.sums.keys()) & self.links.keys()):
+            raise ValueError(f"both a file and a link: {both[0]!r}")
+        self.paths()
+        for path in self.sums:
+            _refuse_overlaps(self.places(path, Path()))
 
 
-def read_canonical(path: Path, references: Iterable[Reference], location: bytes) -> Iterator[bytes]:
-    """Yield a file's content in chunks of 1 MiB, its references turned from `location` to the placeholder.
+def read_canonical(path: Path, places: Iterable[Place], location: bytes) -> Iterator[bytes]:
+    """Yield a file's content in chunks of 1 MiB, its places turned from `location` to the placeholder.
 
-    `references` are in the order of their offsets. Raises IntegrityError when other bytes than the
+    `places` are in the order of their offsets. Raises IntegrityError when other bytes than the
     location's stand at one of them, or the file ends before it; OSError when it cannot be read.
     """
-    waiting = list(references)[::-1]
+    waiting = list(places)[::-1]
     base = 0
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
-            here: list[Reference] = []
+            here: list[Place] = []
             while waiting and waiting[-1].offset < base + len(chunk):
                 here.append(waiting.pop())
             if here:
@@ -165,20 +314,20 @@ def read_canonical(path: Path, references: Iterable[Reference], location: bytes)
 
 
 def rewritten(
-    data: bytes, references: Iterable[Reference], *, old: bytes, new: bytes, subject: str, base: int = 0
+    data: bytes, places: Iterable[Place], *, old: bytes, new: bytes, subject: str, base: int = 0
 ) -> bytes:
-    """Return `data`, which begins `base` bytes into a file, with its references turned from `old` to `new`.
+    """Return `data`, which begins `base` bytes into a file, with its places turned from `old` to `new`.
 
     Raises IntegrityError, which names `subject` and the offset, when `old` does not stand there.
     """
     buffer = None
-    for reference in references:
-        begin, end = reference.offset - base, reference.end - base
+    for place in places:
+        begin, end = place.offset - base, place.end - base
         current = data[begin:end]
-        if reference.written(current, old) != current:
-            raise mismatch(subject, reference.offset)
+        if place.written(current, old) != current:
+            raise mismatch(subject, place.offset)
         buffer = buffer or bytearray(data)
-        buffer[begin:end] = reference.written(current, new)
+        buffer[begin:end] = place.written(current, new)
     return data if buffer is None else bytes(buffer)
 
 
@@ -217,10 +366,46 @@ def _decode_all(items: list[Any]) -> tuple[Reference, ...]:
     if not isinstance(items, list):
         raise TypeError(f"not a list: {items!r}")
     references = tuple(map(_decode_one, items))
-    for before, after in itertools.pairwise(references):
-        if after.offset < before.end:
-            raise ValueError(f"not ascending: {before.to_json()} and {after.to_json()}")
+    _refuse_overlaps(references)
     return references
+
+
+def _refuse_overlaps(places: Iterable[Place]) -> None:
+    for before, after in itertools.pairwise(places):
+        if after.offset < before.end:
+            raise ValueError(f"not ascending: {before} and {after}")
+
+
+def _decode_sums(side: Mapping[str, list[Any]]) -> Sums:
+    return {_decode_path(path): tuple(map(_decode_sum, items)) for path, items in side.items()}
+
+
+def _decode_sum(item: list[Any]) -> Sum | Digest:
+    offset, kind, canonical, *rest = item
+    if type(offset) is not int or offset < 0 or not isinstance(canonical, str) or not canonical:
+        raise ValueError(f"not a checksum: {item!r}")
+    if kind in (DigestKind.CRC32_LITTLE, DigestKind.CRC32_BIG):
+        value = bytes.fromhex(canonical)
+    elif kind in tuple(SumKind):
+        value = bytes.fromhex(canonical)
+        terms = tuple(map(_decode_term, rest))
+        if len(value) != SUM_LENGTH or any(len(term.weight) != SumKind(kind).numbers for term in terms):
+            raise ValueError(f"not a checksum: {item!r}")
+        return Sum(offset=offset, kind=SumKind(kind), canonical=value, terms=terms)
+    else:
+        value = canonical.encode("ascii")
+    (of,) = rest
+    if len(value) != DigestKind(kind).length:
+        raise ValueError(f"not a checksum: {item!r}")
+    return Digest(offset=offset, kind=DigestKind(kind), canonical=value, of=_decode_path(of))
+
+
+def _decode_term(item: list[Any]) -> Term:
+    start, length, encoding, *weight = item
+    shape = _decode_one([0, start, length, encoding])
+    if not all(type(number) is int and 0 <= number < 1 << 62 for number in weight):
+        raise ValueError(f"out of range: {item!r}")
+    return Term(start=start, length=length, encoding=shape.encoding, weight=tuple(weight))
 
 
 def _decode_one(item: Any) -> Reference:

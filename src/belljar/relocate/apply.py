@@ -14,12 +14,15 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from belljar.errors import IntegrityError
 from belljar.fsys import explained
-from belljar.references import Reference, Table, mismatch, rewritten
+from belljar.references import Place, Reference, Table, mismatch, rewritten
 
 References = tuple[Reference, ...]
+Places = tuple[Place, ...]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,7 @@ class _File:
 
     path: Path
     info: os.stat_result
-    references: References
+    places: Places
 
 
 def rewrite_tree(tree: Path, table: Table, *, old: bytes, new: bytes) -> None:
@@ -41,35 +44,35 @@ def rewrite_tree(tree: Path, table: Table, *, old: bytes, new: bytes) -> None:
     table.refuse(new)
     try:
         root = tree.resolve()
-        files = _plan_files(root, table.files, old)
+        files = _plan_files(root, table, old)
         targets = [
             (path, retargeted(path, references, old=old, new=new))
             for path, references in _inside(root, table.links)
         ]
         for file in files:
-            _rewrite_file(file, new)
+            rewrite_file(file.path, file.info, file.places, new)
         for path, target in targets:
             _rewrite_link(path, target)
     except OSError as error:
         raise explained(error, tree) from error
 
 
-def check(fd: int, path: Path, references: References, old: bytes) -> None:
-    """Raise IntegrityError unless `old` stands at each reference of the open file `fd`."""
+def check(fd: int, path: Path, places: Places, old: bytes) -> None:
+    """Raise IntegrityError unless what `old` makes of each place stands there in the open file `fd`."""
     size = os.fstat(fd).st_size
-    for reference in references:
-        if reference.end > size:
-            raise mismatch(str(path), reference.offset)
-        current = os.pread(fd, reference.size, reference.offset)
-        if reference.written(current, old) != current:
-            raise mismatch(str(path), reference.offset)
+    for place in places:
+        if place.end > size:
+            raise mismatch(str(path), place.offset)
+        current = os.pread(fd, place.end - place.offset, place.offset)
+        if place.written(current, old) != current:
+            raise mismatch(str(path), place.offset)
 
 
-def patch(fd: int, references: References, new: bytes) -> None:
-    """Put `new` at each reference of the open file `fd`."""
-    for reference in references:
-        current = os.pread(fd, reference.size, reference.offset)
-        os.pwrite(fd, reference.written(current, new), reference.offset)
+def patch(fd: int, places: Places, new: bytes) -> None:
+    """Put what `new` makes of each place there, in the open file `fd`."""
+    for place in places:
+        current = os.pread(fd, place.end - place.offset, place.offset)
+        os.pwrite(fd, place.written(current, new), place.offset)
 
 
 def retargeted(link: Path, references: References, *, old: bytes, new: bytes) -> bytes:
@@ -92,43 +95,44 @@ def missing(path: Path) -> IntegrityError:
     )
 
 
-def check_twins(path: Path, here: References, there: References) -> None:
+def check_twins(path: Path, here: Places, there: Places) -> None:
     """Raise IntegrityError unless two names of one file have the same references."""
     if here != there:
         raise IntegrityError(f"{path}: a hard link whose other name has other references in the table")
 
 
-def _plan_files(root: Path, side: Mapping[str, References], old: bytes) -> list[_File]:
-    """Check every file of the table; return each once, however many names it has."""
+def _plan_files(root: Path, table: Table, old: bytes) -> list[_File]:
+    """Check every file of the table; return each once, however many names it has, in the table's order."""
     files: dict[tuple[int, int], _File] = {}
-    for path, references in _inside(root, side):
+    for path, places in _inside(root, {name: table.places(name, root) for name in table.paths()}):
         info = path.lstat()
         if not stat.S_ISREG(info.st_mode):
             raise missing(path)
         with _opened(path, os.O_RDONLY) as fd:
-            check(fd, path, references, old)
-        file = _File(path=path, info=info, references=references)
+            check(fd, path, places, old)
+        file = _File(path=path, info=info, places=places)
         first = files.setdefault((info.st_dev, info.st_ino), file)
-        check_twins(path, references, first.references)
+        check_twins(path, places, first.places)
     return list(files.values())
 
 
-def _inside(root: Path, side: Mapping[str, References]) -> Iterator[tuple[Path, References]]:
+def _inside(root: Path, side: Mapping[str, _T]) -> Iterator[tuple[Path, _T]]:
     """Yield the table's paths below `root`, which is resolved; refuse one that leads through a link."""
-    for name, references in side.items():
+    for name, found in side.items():
         path = root / name
         if not os.path.lexists(path) or os.path.realpath(path.parent) != str(path.parent):
             raise missing(path)
-        yield path, references
+        yield path, found
 
 
-def _rewrite_file(file: _File, new: bytes) -> None:
-    if not file.info.st_mode & stat.S_IWUSR:
-        file.path.chmod(stat.S_IRUSR | stat.S_IWUSR)
-    with _opened(file.path, os.O_RDWR) as fd:
-        patch(fd, file.references, new)
-        os.fchmod(fd, stat.S_IMODE(file.info.st_mode))  # last: writing clears the set-user-ID bit
-        os.utime(fd, ns=(file.info.st_atime_ns, file.info.st_mtime_ns))
+def rewrite_file(path: Path, info: os.stat_result, places: Places, new: bytes) -> None:
+    """Put what `new` makes of each place there; mode and time are those of `info`."""
+    if not info.st_mode & stat.S_IWUSR:
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    with _opened(path, os.O_RDWR) as fd:
+        patch(fd, places, new)
+        os.fchmod(fd, stat.S_IMODE(info.st_mode))  # last: writing clears the set-user-ID bit
+        os.utime(fd, ns=(info.st_atime_ns, info.st_mtime_ns))
 
 
 def _rewrite_link(path: Path, target: bytes) -> None:

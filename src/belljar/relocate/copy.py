@@ -12,13 +12,13 @@ caller discards it (belljar.fsys.staging); the source is never touched.
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from belljar.errors import InputError, IntegrityError
 from belljar.fsys import CHUNK, Entry, explained, walk
-from belljar.references import Table
-from belljar.relocate.apply import References, check, check_twins, missing, patch, retargeted
+from belljar.references import Bound, Table
+from belljar.relocate.apply import Places, check, check_twins, missing, patch, retargeted, rewrite_file
 from belljar.types import Event, Progress, quiet
 
 _NO_COPY_RANGE = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
@@ -49,6 +49,9 @@ class _Copy:
         self.table, self.old, self.new = table, old, new
         self.first: dict[tuple[int, int], str] = {}
         self.met: set[str] = set()
+        self.order = {name: place for place, name in enumerate(table.paths())}
+        # Files that hold hashes of others, which must be finished first.
+        self.late: dict[str, os.stat_result] = {}
 
     def run(self, progress: Progress) -> None:
         """Copy all entries, then close the directories: one that is read-only takes no more entries."""
@@ -61,9 +64,11 @@ class _Copy:
             if done >= reported + _REPORT_EVERY or (entry is entries[-1] and total):
                 progress(Event(stage="copy", subject=entry.path, done=done, total=total))
                 reported = done
-        for name in [*self.table.files, *self.table.links]:
+        for name in [*self.table.paths(), *self.table.links]:
             if name not in self.met:
                 raise missing(self.source / name)
+        for name, info in sorted(self.late.items(), key=lambda item: self.order[item[0]]):
+            rewrite_file(self.target / name, info, self.table.places(name, self.target), self.new)
         for entry in reversed(entries):
             if entry.is_dir:
                 _close_directory(self.target / entry.path, entry.info)
@@ -86,27 +91,31 @@ class _Copy:
     def copy_link(self, entry: Entry) -> None:
         """Make a symbolic link with its references rewritten."""
         path, target = self.source / entry.path, self.target / entry.path
-        references = self.references(self.table.links, entry)
+        references = self.table.links.get(entry.path, ())
+        if references:
+            self.met.add(entry.path)
         os.symlink(retargeted(path, references, old=self.old, new=self.new), os.fsencode(target))
         os.utime(target, ns=(entry.info.st_atime_ns, entry.info.st_mtime_ns), follow_symlinks=False)
 
     def copy_file(self, entry: Entry) -> None:
         """Copy a regular file and rewrite it, or link it to the copy that is there by another name."""
-        references = self.references(self.table.files, entry)
+        places = self.table.places(entry.path, self.source)
+        if places:
+            self.met.add(entry.path)
         if entry.info.st_nlink > 1:
             inode = (entry.info.st_dev, entry.info.st_ino)
             first = self.first.setdefault(inode, entry.path)
-            check_twins(self.source / entry.path, references, self.table.files.get(first, ()))
+            check_twins(self.source / entry.path, places, self.table.places(first, self.source))
             if first != entry.path:
                 os.link(self.target / first, self.target / entry.path)
                 return
         source = os.open(self.source / entry.path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            self.copy_content(source, entry, references)
+            self.copy_content(source, entry, places)
         finally:
             os.close(source)
 
-    def copy_content(self, source: int, entry: Entry, references: References) -> None:
+    def copy_content(self, source: int, entry: Entry, places: Places) -> None:
         """Copy the open file `source`, rewrite the copy, give it its mode and time."""
         info = entry.info
         target = os.open(self.target / entry.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -116,20 +125,15 @@ class _Copy:
                     raise IntegrityError(f"{self.source / entry.path}: became shorter while it was copied")
             if info.st_blocks * 512 < info.st_size:
                 os.ftruncate(target, info.st_size)  # a hole at the end
-            if references:
-                check(target, self.source / entry.path, references, self.old)
-                patch(target, references, self.new)
+            check(target, self.source / entry.path, places, self.old)
+            if any(isinstance(place, Bound) for place in places):
+                self.late[entry.path] = info
+            else:
+                patch(target, places, self.new)
             os.fchmod(target, stat.S_IMODE(info.st_mode))
             os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
         finally:
             os.close(target)
-
-    def references(self, side: Mapping[str, References], entry: Entry) -> References:
-        """Return the references of an entry, and remember that it was met."""
-        found = side.get(entry.path, ())
-        if found or entry.path in side:
-            self.met.add(entry.path)
-        return found
 
 
 def _extents(fd: int, info: os.stat_result) -> Iterator[tuple[int, int]]:

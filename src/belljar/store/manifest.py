@@ -98,7 +98,7 @@ def _lines(tree: Path, table: Table, location: bytes) -> Iterator[Line]:
             yield _link(entry.path, os.readlink(os.fsencode(path)), table, location)
         elif entry.is_file:
             content = hashlib.sha256()
-            for chunk in read_canonical(path, table.files.get(entry.path, ()), location):
+            for chunk in read_canonical(path, table.places(entry.path, tree), location):
                 content.update(chunk)
             kind = "x" if entry.is_executable else "f"
             yield Line(path=entry.path, kind=kind, digest=content.hexdigest(), size=entry.info.st_size)

@@ -12,6 +12,7 @@ from typing import Any
 
 from belljar.build.inputs import inputs_of, name_of
 from belljar.build.order import Options, Order
+from belljar.build.refusal import GuaranteeError
 from belljar.errors import InputError
 from belljar.home import Home
 from belljar.placeholder import DIRECTORY_LIMIT
@@ -49,15 +50,27 @@ def build(
     _require_location(home)
     order = order_of(directory, home, options or Options(), progress)
     store, name = order.store, order.name
-    if name in store:
+    if _is_done(order):
         return _stored(store, name, cached=True)
     with store.lock(name, on_wait=lambda: progress(Event(stage="wait", subject=str(name)))):
-        if name in store:
+        if _is_done(order):
             return _stored(store, name, cached=True)
         from belljar.build.making import make
 
-        make(order)
+        try:
+            make(order)
+        except GuaranteeError:
+            store.remove(name)  # made before, without the proof that has now failed
+            raise
     return _stored(store, name, cached=False)
+
+
+def _is_done(order: Order) -> bool:
+    """Whether the store has the entry, and its proof where one is asked for and can be made."""
+    if order.name not in order.store or not order.options.prove:
+        return order.name in order.store
+    record = order.store.record(order.name)
+    return record.proof is not None or not record.relocatable
 
 
 def _require_location(home: Home) -> None:

@@ -3,10 +3,10 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from belljar.audit import Policy, Report, audit
 from belljar.build import output
+from belljar.build.prove import Proof
 from belljar.build.refusal import GuaranteeError
 from belljar.build.sandboxed import BUILD
 from belljar.errors import InputError
@@ -19,12 +19,16 @@ from belljar.types import Event, Progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What was found in an output: references, what cannot be rewritten (in words), the audit's report."""
+    """What was found in an output: references, what cannot be rewritten (in words), the audit's report.
+
+    `proof` is what a second build showed, when one was asked for.
+    """
 
     table: Table
     unsupported: tuple[str, ...]
     names: frozenset[str]
-    audit: Any
+    report: Report
+    proof: Proof | None = None
 
 
 def examine(tree: Path, recipe: Recipe, name: StoreName, progress: Progress) -> Evidence:
@@ -48,7 +52,22 @@ def examine(tree: Path, recipe: Recipe, name: StoreName, progress: Progress) -> 
             report=report,
             unsupported=unsupported,
         )
-    return Evidence(table=found.table, unsupported=unsupported, names=found.names, audit=report.to_json())
+    return Evidence(table=found.table, unsupported=unsupported, names=found.names, report=report)
+
+
+def prove(evidence: Evidence, proof: Proof, recipe: Recipe, name: StoreName) -> Evidence:
+    """Return the evidence with a proof; where it refutes the scan, the output cannot be moved.
+
+    Raises GuaranteeError when the recipe guarantees that it can.
+    """
+    unsupported = evidence.unsupported + proof.refutations
+    if recipe.portability.relocatable and unsupported:
+        raise GuaranteeError(
+            f"{name.package}: a second build under another prefix shows that the output cannot be moved",
+            report=evidence.report,
+            unsupported=unsupported,
+        )
+    return replace(evidence, unsupported=unsupported, proof=proof)
 
 
 def _named(report: Report, tree: Path, name: StoreName) -> Report:

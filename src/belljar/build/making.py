@@ -8,16 +8,18 @@ the next build sweeps away.
 import shlex
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from belljar import fsys
 from belljar.archive.unpack import unpack
-from belljar.build import output
-from belljar.build.environment import materialise
+from belljar.build import guarantees, output
+from belljar.build.environment import Environment, materialise
 from belljar.build.guarantees import Evidence, examine
 from belljar.build.order import Order
+from belljar.build.prove import Proof, prove
 from belljar.build.refusal import GuaranteeError
 from belljar.build.sandboxed import SHELL
 from belljar.build.script import run_script
@@ -26,6 +28,7 @@ from belljar.placeholder import PLACEHOLDER
 from belljar.recipe import PathSource
 from belljar.recipe.fetch import fetch
 from belljar.recipe.sources import path as path_source
+from belljar.references import Table
 from belljar.relocate import rewrite_tree
 from belljar.store import Record, describe
 from belljar.types import Digest, Event
@@ -46,12 +49,36 @@ def make(order: Order) -> None:
         try:
             run_script(order, stage, environment)
             evidence = examine(stage / "out", order.recipe, order.name, progress)
+            if order.options.prove and not evidence.unsupported:
+                proof = _proof(order, stage, files, environment, evidence.table)
+                evidence = guarantees.prove(evidence, proof, order.recipe, order.name)
         except (BuildError, GuaranteeError, InputError) as error:
             if order.options.keep_failed:
                 kept.append(stage)
                 error.hint = _how_to_enter(stage)
             raise
         _store(order, stage, evidence)
+
+
+def _proof(
+    order: Order, stage: Path, files: Mapping[Digest, Path], environment: Environment, table: Table
+) -> Proof:
+    """Build again below `stage`, under other store roots, and hold the output against that."""
+    scratch = stage / "proof"
+    scratch.mkdir()
+
+    def build(store_root: str) -> Path:
+        place = Path(tempfile.mkdtemp(dir=scratch, prefix="build-"))
+        _stage_sources(order, place / "build", files)
+        try:
+            run_script(order, place, environment, store_root=store_root, log=".proof")
+        except BuildError as error:
+            error.message += ", when it was run again to prove that its output can be moved"
+            raise
+        output.normalise(place / "out")
+        return place / "out"
+
+    return prove(stage / "out", table, scratch, build, order.progress)
 
 
 def _stage_sources(order: Order, place: Path, files: Mapping[Digest, Path]) -> None:
@@ -107,5 +134,7 @@ def _store(order: Order, stage: Path, evidence: Evidence) -> None:
         portability={key: str(value) for key, value in declared if value is not None},
         relocatable=not evidence.unsupported,
         reason=evidence.unsupported[0] if evidence.unsupported else "",
+        proof=evidence.proof.to_json() if evidence.proof is not None else None,
     )
-    order.store.add(tree, stage, record=record, table=table, manifest=manifest, audit=evidence.audit)
+    audit = evidence.report.to_json()
+    order.store.add(tree, stage, record=record, table=table, manifest=manifest, audit=audit)

@@ -12,11 +12,15 @@ from belljar.types import Progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to build: number of parallel jobs (0: all CPUs), no network, whether to keep what failed."""
+    """How to build: number of parallel jobs (0: all CPUs), no network, whether to keep what failed.
+
+    `prove` builds again under another prefix, and compares (belljar.build.prove).
+    """
 
     jobs: int = 0
     offline: bool = False
     keep_failed: bool = False
+    prove: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

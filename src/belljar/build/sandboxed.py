@@ -17,12 +17,14 @@ SCRIPT = "/run/belljar/build.sh"
 SHELL = "/bin/sh"
 
 
-def prefix_of(name: StoreName) -> str:
-    """Return the path that the build sees as its prefix: below the placeholder store root."""
-    return f"{PLACEHOLDER}/{name}"
+def prefix_of(name: StoreName, store_root: str = PLACEHOLDER) -> str:
+    """Return the path that the build sees as its prefix: below the placeholder store root, or another."""
+    return f"{store_root}/{name}"
 
 
-def variables(recipe: Recipe, name: StoreName, arch: str, jobs: int) -> dict[str, str]:
+def variables(
+    recipe: Recipe, name: StoreName, arch: str, jobs: int, *, store_root: str = PLACEHOLDER
+) -> dict[str, str]:
     """Return the whole environment of a build script.
 
     JOBS is the one value that may differ between machines; it is not an input.
@@ -34,7 +36,7 @@ def variables(recipe: Recipe, name: StoreName, arch: str, jobs: int) -> dict[str
         "LC_ALL": "C.UTF-8",
         "PATH": "/usr/bin:/usr/sbin",
         "PERL_HASH_SEED": "0",
-        "PREFIX": prefix_of(name),
+        "PREFIX": prefix_of(name, store_root),
         "PYTHONHASHSEED": "0",
         "SHELL": SHELL,
         "SOURCE_DATE_EPOCH": str(EPOCH),
@@ -58,8 +60,12 @@ def sandbox_of(
     env: Mapping[str, str],
     script: str,
     cwd: str,
+    store_root: str = PLACEHOLDER,
 ) -> Sandbox:
-    """Return the sandbox: the environment (None: not made yet) read-only, `build` and `output` writable."""
+    """Return the sandbox: the environment (None: not made yet) read-only, `build` and `output` writable.
+
+    `output` is mounted below `store_root`; what names it in `env` must say the same.
+    """
     operations: tuple[Operation, ...] = (
         *(() if environment is None else root_of(environment)),
         Proc(),
@@ -69,7 +75,7 @@ def sandbox_of(
         Tmpfs(target="/home/build", mode=0o700),
         File(target=SCRIPT, text=script),
         Bind(source=os.fspath(build), target=BUILD, writable=True),
-        Bind(source=os.fspath(output), target=prefix_of(name), writable=True),
+        Bind(source=os.fspath(output), target=prefix_of(name, store_root), writable=True),
     )
     return Sandbox(operations=operations, env=env, cwd=cwd)
 

@@ -10,6 +10,7 @@ from belljar.build.environment import Environment
 from belljar.build.order import Order
 from belljar.build.sandboxed import BUILD, SCRIPT, SHELL, sandbox_of, variables
 from belljar.errors import BuildError, HostError, InputError
+from belljar.placeholder import PLACEHOLDER
 from belljar.recipe import Recipe
 from belljar.sandbox import Sandbox, SandboxError, run
 from belljar.types import Event, Progress
@@ -17,8 +18,12 @@ from belljar.types import Event, Progress
 _FULL = 1 << 16  # bytes
 
 
-def run_script(order: Order, stage: Path, environment: Environment) -> None:
-    """Run the script with the sources of `stage`/build; its prefix is `stage`/out.
+def run_script(
+    order: Order, stage: Path, environment: Environment, *, store_root: str = PLACEHOLDER, log: str = ""
+) -> None:
+    """Run the script with the sources of `stage`/build; its prefix is `stage`/out, seen below `store_root`.
+
+    What it says goes to a log that is called after the entry and `log`.
 
     Raises BuildError, with the last lines of the log, when it fails; HostError when this machine cannot
     run a sandbox; InputError when the environment has no shell.
@@ -31,16 +36,17 @@ def run_script(order: Order, stage: Path, environment: Environment) -> None:
         build=stage / "build",
         output=stage / "out",
         name=order.name,
-        env=variables(recipe, order.name, order.lock.arch, jobs),
+        env=variables(recipe, order.name, order.lock.arch, jobs, store_root=store_root),
         script=recipe.build.script,
         cwd=_start(recipe, stage / "build"),
+        store_root=store_root,
     )
     fsys.write_atomic(stage / "sandbox.json", box.to_json())
-    log = order.home.logs / f"{order.name}.log"
-    order.progress(Event(stage="build", subject=str(log)))
-    status = _execute(box, log, order.progress)
+    path = order.home.logs / f"{order.name}{log}.log"
+    order.progress(Event(stage="build", subject=str(path)))
+    status = _execute(box, path, order.progress)
     if status != 0:
-        raise _failure(recipe, status, log, stage)
+        raise _failure(recipe, status, path, stage)
     order.progress(Event(stage="build", done=1, total=1))
 
 

@@ -27,6 +27,12 @@ from belljar.errors import InputError
     "--jobs", "-j", type=click.IntRange(1), help="Parallel jobs ($JOBS in the script); default: all CPUs."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be built, and in which sandbox; do nothing.")
+@click.option(
+    "--prove-relocation",
+    "prove",
+    is_flag=True,
+    help="Build again under another prefix, and compare: exit status 1 unless the output can be moved.",
+)
 @format_option
 def command(
     directory: Path,
@@ -36,8 +42,9 @@ def command(
     keep_failed: bool,
     jobs: int | None,
     dry_run: bool,
+    prove: bool,
     form: str,
-) -> None:
+) -> int:
     """Build the recipe in DIR (belljar.toml) and put the result into the store.
 
     Locks and fetches first where that was not done. The same inputs are built once: after that the
@@ -49,11 +56,12 @@ def command(
       belljar build examples/hello -j4
       belljar build --dry-run              what would happen, and the whole sandbox
       belljar build --keep-failed          look into a build that fails
+      belljar build --prove-relocation     show that no reference to the prefix was missed
     """
-    options = Options(jobs=jobs or 0, offline=offline, keep_failed=keep_failed)
+    options = Options(jobs=jobs or 0, offline=offline, keep_failed=keep_failed, prove=prove)
     if dry_run:
         _foresee(directory, options, form)
-        return
+        return 0
     if not no_link:
         _check_link(out_link)
     try:
@@ -67,8 +75,10 @@ def command(
     if not no_link:
         _make_link(out_link, artifact.path)
     from belljar.report.build_text import render, to_json
+    from belljar.report.proof_text import is_proved
 
     show(form, render(artifact), to_json(artifact))
+    return 0 if not prove or is_proved(artifact.record.proof) else 1
 
 
 def _foresee(directory: Path, options: Options, form: str) -> None:

@@ -24,6 +24,7 @@ _STAGES = {
     "wait": "waiting for another build of",
     "build": "building",
     "scan": "scanning",
+    "compare": "comparing",
     "audit": "auditing",
     "closure": "resolving libraries",
     "store": "storing",

@@ -3,6 +3,7 @@
 from typing import Any
 
 from belljar.build import Artifact
+from belljar.report import proof_text
 
 
 def render(artifact: Artifact) -> list[str]:
@@ -21,6 +22,9 @@ def render(artifact: Artifact) -> list[str]:
     ]
     if floor is not None:
         lines.append(f"  glibc       {floor}" + (f" (declared {declared})" if declared else ""))
+    if record.proof is not None:
+        verdict, *rows = proof_text.render(record.proof)
+        lines += [f"  proof       {verdict}", *rows]
     return lines
 
 

@@ -25,7 +25,8 @@ class Record:
 
     `inputs` says by key what it was made from, so that a later build can say what changed;
     `portability` is the recipe's table as declared; `relocatable` is whether every reference can be
-    rewritten; `reason` says why not.
+    rewritten; `reason` says why not. `proof` is what building it again under another prefix showed
+    (docs/proof.md); None: nobody asked.
     """
 
     name: StoreName
@@ -38,6 +39,7 @@ class Record:
     portability: Mapping[str, Any]
     relocatable: bool
     reason: str = ""
+    proof: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as JSON values."""
@@ -53,6 +55,7 @@ class Record:
             "portability": dict(self.portability),
             "relocatable": self.relocatable,
             "reason": self.reason,
+            **({} if self.proof is None else {"proof": dict(self.proof)}),
         }
 
     @classmethod
@@ -72,6 +75,7 @@ class Record:
                 portability=dict(value["portability"]),
                 relocatable=bool(value["relocatable"]),
                 reason=str(value["reason"]),
+                proof=dict(proof) if (proof := value.get("proof")) is not None else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"store record: damaged ({type(error).__name__}: {error})") from error

@@ -1,0 +1,213 @@
+"""What a difference between a moved tree and a tree built there is.
+
+Some bytes of an output are computed from others: a build id is a hash of the content, a linker may place
+merged strings by their hashes. They differ though no reference was missed. Each kind is known by a check of
+the bytes on both sides, not by the name of a section alone, so that a missed reference cannot pass for one.
+What no check accepts is a missed reference.
+"""
+
+import base64
+import enum
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+from belljar import fsys
+from belljar.build.compare import Aspect, Difference
+from belljar.build.regions import Region, Regions
+
+SIZE_LIMIT = 1 << 30
+"""Up to which size, in bytes, a file is looked into; in a larger one every difference counts as missed."""
+
+_BUILD_IDS = (".note.gnu.build-id", ".note.go.buildid")
+_NOTE_HEADER = 16
+"""Bytes before the value of a note whose name has at most 4 (gABI, "Note Section")."""
+_OFFSET = 4
+"""Bytes of an offset into a string table: st_name, DW_FORM_strp of DWARF32 (DWARF 5, 7.4)."""
+_MD5 = 16
+_TOKEN = re.compile(rb"[0-9A-Za-z_+/-]{32,128}")
+_DIGESTS: dict[int, Callable[[bytes], bytes]] = {
+    32: lambda data: hashlib.md5(data, usedforsecurity=False).hexdigest().encode(),
+    40: lambda data: hashlib.sha1(data, usedforsecurity=False).hexdigest().encode(),
+    43: lambda data: base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"="),
+    64: lambda data: hashlib.sha256(data).hexdigest().encode(),
+    128: lambda data: hashlib.sha512(data).hexdigest().encode(),
+}
+"""How a file's hash is written, by the length of its text; 43 is that of RECORD (PEP 376, PEP 427)."""
+
+
+class Kind(enum.StrEnum):
+    """What a difference is."""
+
+    MISSED = "missed reference"
+    EXTRA = "rewritten, but not a reference"
+    UNSTABLE = "differs at every build"
+    BUILD_ID = "build id"
+    STRINGS = "order of strings"
+    SOURCE_SUM = "DWARF checksum of a source"
+    FILE_SUM = "hash of a file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A file of the tree as it was built, of the same tree moved, and of the tree built there."""
+
+    built: bytes
+    moved: bytes
+    there: bytes
+
+    @classmethod
+    def read(cls, path: str, built: Path, moved: Path, there: Path) -> "Pair":
+        """Read the three; what is no file or too large is empty."""
+        return cls(built=_read(built / path), moved=_read(moved / path), there=_read(there / path))
+
+
+def _read(path: Path) -> bytes:
+    regular = path.is_file() and not path.is_symlink() and path.stat().st_size <= SIZE_LIMIT
+    return path.read_bytes() if regular else b""
+
+
+class Sums:
+    """The hashes of all files of the two trees, made when a difference looks like one."""
+
+    def __init__(self, built: Path, there: Path) -> None:
+        self._built, self._there = built, there
+
+    @cached_property
+    def pairs(self) -> frozenset[tuple[bytes, bytes]]:
+        """The hash of each file that differs between the trees: as it was built, and there."""
+        return frozenset(
+            (make(one), make(two)) for one, two in self._contents() for make in _DIGESTS.values()
+        )
+
+    def _contents(self) -> Iterator[tuple[bytes, bytes]]:
+        for entry in fsys.walk(self._built):
+            one, two = _read(self._built / entry.path), _read(self._there / entry.path)
+            if entry.is_file and one != two:
+                yield one, two
+
+
+class Explainer:
+    """Tells the kinds of the differences of one file."""
+
+    def __init__(self, pair: Pair, sums: Sums) -> None:
+        self._pair, self._sums = pair, sums
+        self._here, self._there = Regions(pair.moved), Regions(pair.there)
+
+    def region(self, difference: Difference) -> Region | None:
+        """Return the part of the file in which a difference begins."""
+        return self._here.at(difference.offset)
+
+    def kind(self, difference: Difference) -> Kind:
+        """Return what a difference is."""
+        if difference.aspect != Aspect.CONTENT or not self._pair.moved:
+            return Kind.MISSED
+        span = slice(difference.offset, difference.end)
+        if self._pair.built[span] == self._pair.there[span]:
+            return Kind.EXTRA
+        checks = (
+            (Kind.BUILD_ID, self._is_build_id),
+            (Kind.STRINGS, self._is_order_of_strings),
+            (Kind.SOURCE_SUM, self._is_source_sum),
+            (Kind.FILE_SUM, self._is_file_sum),
+        )
+        return next((kind for kind, check in checks if check(span)), Kind.MISSED)
+
+    def _is_build_id(self, span: slice) -> bool:
+        """Whether it lies in the note of the build id, or where the same id is repeated (Go)."""
+        for region in self._here.all:
+            if region.is_note and region.section in _BUILD_IDS:
+                value = slice(region.start + _NOTE_HEADER, region.end)
+                if value.start <= span.start and span.stop <= value.stop:
+                    return True
+                if _repeats(self._pair, value, span):
+                    return True
+        return False
+
+    def _is_order_of_strings(self, span: slice) -> bool:
+        region = self._here.at(span.start)
+        if region is None or span.stop > region.end:
+            return False
+        tables = list(self._tables(region.member))
+        if region.holds_strings:
+            return any(region == one and _same_strings(self._pair, one, two) for one, two in tables)
+        return self._are_offsets(span, [pair for pair in tables if _same_strings(self._pair, *pair)])
+
+    def _tables(self, member: str) -> Iterator[tuple[Region, Region]]:
+        """Yield the string tables of both sides that stand at the same place under the same name."""
+        for one in self._here.all:
+            two = self._there.at(one.start)
+            if one.holds_strings and one.member == member and one == two:
+                yield one, two
+
+    def _are_offsets(self, span: slice, tables: Sequence[tuple[Region, Region]]) -> bool:
+        """Whether all that differs are numbers which lead to the same strings on both sides."""
+        moved, there, at = self._pair.moved, self._pair.there, span.start
+        while at < span.stop:
+            if moved[at] == there[at]:
+                at += 1
+                continue
+            starts = range(max(0, at - _OFFSET + 1), at + 1)
+            start = next((item for item in starts if _leads_to_same(self._pair, item, tables)), None)
+            if start is None:
+                return False
+            at = start + _OFFSET
+        return bool(tables)
+
+    def _is_source_sum(self, span: slice) -> bool:
+        """Whether it is as long as the MD5 that a line table has of a source (DWARF 5, 6.2.4.1)."""
+        region = self._here.at(span.start)
+        if region is None or region.holds_strings or not region.section.startswith(".debug_line"):
+            return False
+        text = self._pair.moved[span] + self._pair.there[span]
+        return span.stop - span.start <= _MD5 and not text.isascii()
+
+    def _is_file_sum(self, span: slice) -> bool:
+        """Whether it is the hash of a file of the tree, on either side of that tree's own file."""
+        begin = max(0, span.start - max(_DIGESTS))
+        end = span.stop + max(_DIGESTS)
+        here = _token(self._pair.moved[begin:end], span.start - begin, span.stop - begin)
+        there = _token(self._pair.there[begin:end], span.start - begin, span.stop - begin)
+        return len(here) in _DIGESTS and (here, there) in self._sums.pairs
+
+
+def _repeats(pair: Pair, value: slice, span: slice) -> bool:
+    """Whether the build id `value` of either side stands around `span`, at the same place."""
+    moved, there = pair.moved[value].rstrip(b"\0"), pair.there[value].rstrip(b"\0")
+    around = max(0, span.stop - len(moved))
+    at = pair.moved.find(moved, around, span.start + len(moved)) if moved else -1
+    return 0 <= at <= span.start and pair.there[at : at + len(moved)] == there
+
+
+def _same_strings(pair: Pair, one: Region, two: Region) -> bool:
+    here, there = pair.moved[one.start : one.end], pair.there[two.start : two.end]
+    return here == there or sorted(here.split(b"\0")) == sorted(there.split(b"\0"))
+
+
+def _leads_to_same(pair: Pair, at: int, tables: Sequence[tuple[Region, Region]]) -> bool:
+    """Whether the words at `at` are offsets of the same string in one of the tables, in either byte order."""
+    here, there = pair.moved[at : at + _OFFSET], pair.there[at : at + _OFFSET]
+    for one, two in tables:
+        for order in ("little", "big"):
+            read = partial(int.from_bytes, byteorder=order)
+            first = _string(pair.moved, one, read(here))
+            if first and first == _string(pair.there, two, read(there)):
+                return True
+    return False
+
+
+def _string(data: bytes, table: Region, offset: int) -> bytes:
+    start = table.start + offset
+    end = data.find(b"\0", start, table.end) if start < table.end else -1
+    return data[start:end] if end > start else b""
+
+
+def _token(text: bytes, begin: int, end: int) -> bytes:
+    """Return the word of letters and digits that text[begin:end] is in; nothing when there is none."""
+    for match in _TOKEN.finditer(text):
+        if match.start() <= begin and end <= match.end():
+            return match[0]
+    return b""

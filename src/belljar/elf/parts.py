@@ -1,0 +1,155 @@
+"""The parts of an ELF file that may stand anywhere, and what must follow when they move.
+
+Headers and tags say where these parts are, nothing else does: the string table, the dynamic segment,
+the interpreter's path, notes, symbol and hash and version tables. Code and data are never moved.
+A move is one rule: whatever header or tag points into a part's old bytes points as far into its new
+ones. Relative to its own place is only DT_MIPS_RLD_MAP_REL.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from belljar.elf.const import Machine, SegmentType, Tag
+from belljar.elf.layout import GNU_PROPERTY, NOBITS, Layout, Row, SectionRow
+
+RLD_MAP_REL = 0x70000035
+_SMALL = frozenset({SegmentType.INTERP, SegmentType.NOTE, GNU_PROPERTY})
+_SMALL_MIPS = frozenset({0x70000000, 0x70000002, 0x70000003})
+# Not PT_GNU_RELRO, though it may span the dynamic segment and nothing else: it says what is protected.
+_FOLLOWING = _SMALL | _SMALL_MIPS | {SegmentType.DYNAMIC}
+_TABLES = (
+    *(Tag.HASH, Tag.GNU_HASH, Tag.SYMTAB, Tag.VERSYM, Tag.VERDEF, Tag.VERNEED),
+    *(Tag.RELA, Tag.REL, Tag.JMPREL, Tag.RELR, 0x70000036),
+)
+MOVABLE_TAGS = frozenset({Tag.STRTAB, *_TABLES})
+"""Tags whose value is the address of a part."""
+_BOUNDS = frozenset({*MOVABLE_TAGS, 3, 12, 13, 21, 25, 26, 32})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Bytes that may move: where they are in the file and in memory, and their size."""
+
+    offset: int
+    address: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        """The offset of the first byte after it."""
+        return self.offset + self.size
+
+    def holds(self, offset: int, size: int) -> bool:
+        """Whether bytes of the file lie within it."""
+        return self.offset <= offset and offset + size <= self.end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A part at its new place, with its new size."""
+
+    part: Part
+    offset: int
+    address: int
+    size: int
+
+    def address_of(self, address: int) -> int:
+        """Return where a byte of the part is now."""
+        return address - self.part.address + self.address
+
+
+def parts_of(layout: Layout) -> list[Part]:
+    """Return all parts by offset; those that overlap are one."""
+    spans = [(part.offset, part.address, part.end) for part in _every_part(layout) if part.size]
+    joined: list[Part] = []
+    for offset, address, end in sorted(spans):
+        if joined and offset < joined[-1].end:
+            last = joined[-1]
+            joined[-1] = Part(offset=last.offset, address=last.address, size=max(last.end, end) - last.offset)
+        else:
+            joined.append(Part(offset=offset, address=address, size=end - offset))
+    return joined
+
+
+def _every_part(layout: Layout) -> Iterable[Part]:
+    small = _SMALL | _SMALL_MIPS if layout.machine == Machine.MIPS else _SMALL
+    for row in layout.rows:
+        if row.type in small and row.file_size and layout.available(row.address) >= row.file_size:
+            yield Part(offset=row.offset, address=row.address, size=row.file_size)
+    if layout.dynamic is not None:
+        yield dynamic_part(layout.dynamic)
+    if layout.available(layout.values.get(Tag.STRTAB, 0)) > 0:
+        yield strings_part(layout)
+    for tag in _TABLES:
+        address = layout.values.get(tag, 0)
+        if address and layout.available(address):
+            yield Part(
+                offset=layout.offset_of(address, "table"), address=address, size=_size(layout, address)
+            )
+
+
+def dynamic_part(row: Row) -> Part:
+    """Return the dynamic segment as a part."""
+    return Part(offset=row.offset, address=row.address, size=row.file_size)
+
+
+def strings_part(layout: Layout) -> Part:
+    """Return the string table as a part; raises ElfError."""
+    address = layout.values[Tag.STRTAB]
+    size = min(layout.values.get(Tag.STRSZ, 0), layout.available(address))
+    return Part(offset=layout.offset_of(address, "STRTAB"), address=address, size=size)
+
+
+def _size(layout: Layout, address: int) -> int:
+    """Return a table's size: its section's, else up to what is known to come next."""
+    for section in layout.sections:
+        if section.address == address and section.is_loaded:
+            return min(section.size, layout.available(address))
+    known = [value for tag, value in layout.entries if tag in _BOUNDS]
+    known += [row.address for row in layout.rows if row.file_size]
+    after = min((item for item in known if item > address), default=address + (1 << 62))
+    return min(after - address, layout.available(address))
+
+
+def moved_rows(rows: Sequence[Row], moves: Sequence[Move]) -> list[Row]:
+    """Return program headers as they are after the moves; those of loaded segments stay."""
+    return [row if row.type == SegmentType.LOAD else _moved_row(row, moves) for row in rows]
+
+
+def _moved_row(row: Row, moves: Sequence[Move]) -> Row:
+    for move in moves:
+        if row.type in _FOLLOWING and row.file_size and move.part.holds(row.offset, row.file_size):
+            shift = move.address - move.part.address
+            is_whole = (row.offset, row.file_size) == (move.part.offset, move.part.size)
+            size = move.size if is_whole else row.file_size
+            return row._replace(
+                offset=row.offset - move.part.offset + move.offset,
+                address=row.address + shift,
+                physical=row.physical + shift,
+                file_size=size,
+                memory_size=size if is_whole else row.memory_size,
+            )
+    return row
+
+
+def moved_section(row: SectionRow, moves: Sequence[Move]) -> SectionRow:
+    """Return a section header as it is after the moves."""
+    for move in moves:
+        if row.is_loaded and row.type != NOBITS and move.part.holds(row.offset, row.size):
+            starts_it = row.offset == move.part.offset and move.size != move.part.size
+            return row._replace(
+                offset=row.offset - move.part.offset + move.offset,
+                address=move.address_of(row.address),
+                size=move.size if starts_it else row.size,
+            )
+    return row
+
+
+def moved_entry(entry: tuple[int, int], moves: Sequence[Move]) -> tuple[int, int]:
+    """Return a dynamic entry as it is after the moves."""
+    tag, value = entry
+    if tag in MOVABLE_TAGS:
+        for move in moves:
+            if move.part.address <= value < move.part.address + max(move.part.size, 1):
+                return tag, move.address_of(value)
+    return entry

@@ -1,0 +1,233 @@
+"""Where parts go that have outgrown their place: into padding, else into one segment at the file's end.
+
+Padding are the zeros between a segment's end and whatever comes next: linkers fill up pages. A segment
+that is read only is made longer into it; the file does not grow.
+
+The segment at the end takes all that has to move, with room for the next edit, and needs a program
+header. Where the table of headers cannot simply go on, the parts behind it (interpreter, notes, symbol
+tables: nothing that code points to) move into the segment too. The table stays: the kernel (before 5.18)
+and `strip` both look for it right there. Rejected: moving the table to the file's end, which breaks
+programs on such kernels, and giving up a PT_NOTE or PT_GNU_STACK for the slot, which changes what they say.
+
+A later edit recognises the segment, the highest one and nothing but parts in it, and makes it longer,
+or moves it as a whole where something (strip's section headers) now stands behind it. There is never a
+second one.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from belljar.elf.const import SegmentType
+from belljar.elf.layout import NOBITS, NULL_SEGMENT, PHDR, Layout, Row
+from belljar.elf.names import EditRefused
+from belljar.elf.parts import Move, Part, moved_rows, parts_of
+
+_PAGE = 0x1000
+_ALIGN = 8
+_WRITE, _READ_WRITE = 2, 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """A part that needs `size` bytes and would like `slack` more, and whether the loader writes to it."""
+
+    part: Part
+    size: int
+    slack: int = 0
+    is_written: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where the parts go, the program headers that say so, and the bytes at the end that are made anew."""
+
+    moves: tuple[Move, ...]
+    rows: tuple[Row, ...]
+    fresh: range = range(0)
+
+
+def place(layout: Layout, wants: Sequence[Want]) -> Placement:
+    """Return a place for each want; raises EditRefused, with the reason, when there is none."""
+    return _in_padding(layout, wants) or _in_segment(layout, wants)
+
+
+def _in_padding(layout: Layout, wants: Sequence[Want]) -> Placement | None:
+    if any(want.is_written for want in wants):
+        return None
+    rooms = dict(_padding(layout))
+    ends = {number: room.start for number, room in rooms.items()}
+    moves = []
+    for want in wants:
+        for number, room in rooms.items():
+            start = _up(ends[number], _ALIGN)
+            if start + want.size <= room.stop:
+                size = min(want.size + want.slack, room.stop - start)
+                row = layout.rows[number]
+                address = start - row.offset + row.address
+                moves.append(Move(part=want.part, offset=start, address=address, size=size))
+                ends[number] = start + size
+                break
+        else:
+            return None
+    rows = moved_rows(layout.rows, moves)
+    for number, room in rooms.items():
+        if ends[number] > room.start:
+            size = ends[number] - rows[number].offset
+            rows[number] = rows[number]._replace(file_size=size, memory_size=size)
+    return Placement(moves=tuple(moves), rows=tuple(rows))
+
+
+def _padding(layout: Layout) -> Iterator[tuple[int, range]]:
+    """Yield the number of each read-only segment with free bytes of the file behind it, and these."""
+    claims = [*_claims(layout)]
+    align = _alignment(layout)
+    for number, row in enumerate(layout.rows):
+        if row.type != SegmentType.LOAD or row.flags & _WRITE or row.file_size != row.memory_size:
+            continue
+        stop = min((start for start, end in claims if end > row.end), default=len(layout.view.data))
+        above = (load.address for load in layout.loads if load.address > row.address)
+        room = min((item - item % align for item in above), default=1 << 62) - row.memory_end
+        stop = min(stop, row.end + room)
+        if row.end < stop and not any(layout.view.data[row.end : stop]):
+            yield number, range(row.end, stop)
+
+
+def _claims(layout: Layout) -> Iterator[tuple[int, int]]:
+    """Yield start and end of whatever the headers say is in the file."""
+    yield layout.table, layout.table_end
+    yield layout.section_table, layout.sections_end
+    yield from ((row.offset, row.end) for row in layout.rows if row.file_size)
+    yield from ((row.offset, row.offset + row.size) for row in layout.sections if row.type != NOBITS)
+
+
+def _in_segment(layout: Layout, wants: Sequence[Want]) -> Placement:
+    parts = parts_of(layout)
+    if any(want.part not in parts for want in wants):
+        raise EditRefused("its tables overlap: none of them can be moved")
+    own = _own_segment(layout, parts)
+    slot, displaced = (own, _within(parts, layout.rows[own])) if own is not None else _slot(layout, parts)
+    every = [*wants, *(Want(part=part, size=part.size) for part in displaced if not _has(wants, part))]
+    others = [row for number, row in enumerate(layout.rows) if number != own]
+    start = _start(layout, own)
+    address = _address(others, start, _alignment(layout))
+    moves, end = [], start
+    for want in sorted(every, key=lambda want: (want.slack, want.part.offset)):
+        end = _up(end, _ALIGN)
+        size = want.size + want.slack
+        moves.append(Move(part=want.part, offset=end, address=address + end - start, size=size))
+        end += size
+    if address + end - start > (1 << (64 if layout.wide else 32)) - _PAGE:
+        raise EditRefused("its addresses reach the end of memory: there is no room for another segment")
+    segment = Row(
+        *(SegmentType.LOAD, _READ_WRITE, start, address, address),
+        *(end - start, end - start, _alignment(layout)),
+    )
+    rows = _with_segment(layout, moved_rows(layout.rows, moves), slot, segment)
+    return Placement(moves=tuple(moves), rows=rows, fresh=range(start, end))
+
+
+def _has(wants: Sequence[Want], part: Part) -> bool:
+    return any(want.part == part for want in wants)
+
+
+def _within(parts: Sequence[Part], row: Row) -> list[Part]:
+    return [part for part in parts if row.offset <= part.offset and part.end <= row.end]
+
+
+def _own_segment(layout: Layout, parts: Sequence[Part]) -> int | None:
+    """Return the number of the segment that an earlier edit added, or one that is like it."""
+    top = max(layout.loads, key=lambda row: row.address, default=None)
+    if top is None or top is layout.loads[0] or top.flags != _READ_WRITE or top.file_size != top.memory_size:
+        return None
+    end = top.offset
+    for part in _within(parts, top):
+        if part.offset - end >= _ALIGN or (end == top.offset and part.offset != end):
+            return None
+        end = part.end
+    held = _within(parts, top)
+    loaded = (row for row in layout.sections if row.is_loaded and top.offset <= row.offset < top.end)
+    if end != top.end or not all(any(part.holds(row.offset, row.size) for part in held) for row in loaded):
+        return None
+    return layout.rows.index(top)
+
+
+def _slot(layout: Layout, parts: Sequence[Part]) -> tuple[int, list[Part]]:
+    """Return the number of a program header that is free, and the parts in whose place it will stand."""
+    last = max((number for number, row in enumerate(layout.rows) if row.type == SegmentType.LOAD), default=0)
+    for number, row in enumerate(layout.rows):
+        if row.type == NULL_SEGMENT and number > last:
+            return number, []
+    start, end = layout.table_end, layout.table_end + layout.row_size
+    displaced = [part for part in parts if part.offset < end and part.end > start]
+    holder = [row for row in layout.loads if row.offset <= layout.table < row.end]
+    if (holder and end > holder[0].end) or end > len(layout.view.data):
+        raise EditRefused("there is no room for another program header: the first segment ends there")
+    for at, limit in _bare(displaced, start, end):
+        claimed = any(row.offset < limit and row.offset + row.size > at for row in _real(layout))
+        tabled = at < layout.sections_end and layout.section_table < limit
+        if claimed or tabled or any(layout.view.data[at:limit]):
+            raise EditRefused(
+                "there is no room for another program header: what stands behind them cannot be moved",
+                hint="an edit that fits into the place of the old names is possible",
+            )
+    return len(layout.rows), displaced
+
+
+def _real(layout: Layout) -> Iterator[Part]:
+    for row in layout.sections:
+        if row.type != NOBITS and row.size:
+            yield Part(offset=row.offset, address=row.address, size=row.size)
+
+
+def _bare(parts: Sequence[Part], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield what no part covers of a range of the file."""
+    for part in parts:
+        if start < part.offset:
+            yield start, min(part.offset, end)
+        start = max(start, part.end)
+    if start < end:
+        yield start, end
+
+
+def _start(layout: Layout, own: int | None) -> int:
+    """Return where the segment begins in the file: where it did if nothing is behind it, else the end."""
+    size = len(layout.view.data)
+    if own is not None and layout.rows[own].end == size:
+        return layout.rows[own].offset
+    known = max((end for _, end in _claims(layout)), default=0)
+    if any(layout.view.data[known:]):
+        raise EditRefused(
+            f"data of its own stands behind the program, from offset {known:#x} on: nothing is put after it",
+            hint="the program may look for it at the file's end (PyInstaller, AppImage, bun, signatures)",
+        )
+    return _up(size, _ALIGN)
+
+
+def _address(rows: Sequence[Row], start: int, align: int) -> int:
+    """Return the first free address above all segments that fits the offset, as pages are mapped."""
+    top = max((row.memory_end for row in rows if row.type == SegmentType.LOAD), default=0)
+    return _up(top, align) + start % align
+
+
+def _with_segment(layout: Layout, rows: list[Row], slot: int, segment: Row) -> tuple[Row, ...]:
+    if slot < len(rows):
+        rows[slot] = segment
+        return tuple(rows)
+    grown = layout.row_size
+    rows = [
+        row._replace(file_size=row.file_size + grown, memory_size=row.memory_size + grown)
+        if row.type == PHDR
+        else row
+        for row in rows
+    ]
+    return (*rows, segment)
+
+
+def _alignment(layout: Layout) -> int:
+    """Return the largest page that the file was linked for."""
+    aligns = [row.align for row in layout.loads if row.align and row.align & (row.align - 1) == 0]
+    return max([_PAGE, *aligns])
+
+
+def _up(number: int, align: int) -> int:
+    return -(-number // align) * align

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from belljar.errors import InputError
 from belljar.placeholder import LENGTH, PLACEHOLDER
+from belljar.references import Encoding, Reference
 from belljar.relocate import scan
 from belljar.relocate.search import BUFFER, CONTEXT, MINIMUM, Window
 
@@ -116,15 +117,25 @@ def test_pieces_that_touch_and_overlap_are_all_found():
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
 @pytest.mark.parametrize("lead", [0, 12, BUFFER - 100])
-def test_wide_placeholders_are_reported_with_their_encoding(tmp_path, encoding, lead):
+def test_wide_placeholders_are_references_with_their_encoding(tmp_path, encoding, lead):
     put(tmp_path, "file", b"." * lead + f"say {PLACEHOLDER}/lib".encode(encoding) + b"." * 9)
     found = scan(tmp_path)
     width = int(encoding[4:6]) // 8
-    offset = lead + 4 * width + (width - 1 if encoding.endswith("be") else 0)
+    assert found.table.files["file"] == (Reference(offset=lead + 4 * width, encoding=Encoding(encoding)),)
+    assert found.is_relocatable
+
+
+@pytest.mark.parametrize("width", [2, 4])
+def test_wide_characters_whose_zeros_are_not_all_zero_are_no_reference_but_reported(tmp_path, width):
+    text = PLACEHOLDER.encode(f"utf-{width * 8}-le")
+    put(tmp_path, "end", b"\xff" * 8 + text[:-1] + b"\xff" * 8)
+    put(tmp_path, "cut", b"\xff" * 8 + text[:-width])
+    found = scan(tmp_path)
     assert len(found.table) == 0
-    assert [(item.offset, item.what) for item in found.unsupported] == [
-        (offset, f"the placeholder as UTF-{width * 8}")
-    ]
+    assert {(item.path, item.what.endswith(f"UTF-{width * 8}")) for item in found.unsupported} == {
+        ("end", True),
+        ("cut", True),
+    }
 
 
 def test_names_after_a_reference_are_collected_and_end_where_the_shortest_does(tmp_path):

@@ -1,11 +1,11 @@
 """Finding all that ties a tree to the placeholder.
 
-Whole placeholders in files and link targets make the relocation table. What rewriting cannot mend yet
-is found too and reported with its place, so that no tree passes for relocatable which is not: pieces
-(a literal that the compiler split), the placeholder as UTF-16 or UTF-32, the placeholder in a file's name.
+The placeholder in files and link targets makes the relocation table: whole, as UTF-16 or UTF-32, and in the
+pieces into which compilers split it (belljar.relocate.pieces). What cannot be rewritten with certainty is
+found too and reported with its place, so that no tree passes for relocatable which is not: pieces that are
+not understood, the placeholder inside compressed files, the placeholder in a file's name.
 
-Not found, here or by anybody: references inside compressed content, and escaped spellings of `/`.
-Scanning changes nothing.
+Not found, here or by anybody: what is compressed twice, and escaped spellings of `/`. Nothing is changed.
 """
 
 import os
@@ -16,27 +16,36 @@ from pathlib import Path
 
 from belljar.errors import InputError
 from belljar.fsys import Entry, walk
-from belljar.placeholder import LENGTH
-from belljar.references import Reference, Table
-from belljar.relocate import compressed
-from belljar.relocate.search import Run, Window
+from belljar.placeholder import PLACEHOLDER
+from belljar.references import Encoding, Reference, Table
+from belljar.relocate import compressed, pieces
+from belljar.relocate.pieces import aarch64
+from belljar.relocate.search import HINTS, Run, Window
 from belljar.types import Event, Progress, quiet
 
 _NAME = re.compile(rb"/+([a-z2-7]{32}-[0-9A-Za-z+._~-]{1,200}(?<=[0-9A-Za-z+~]))")
+_PLACEHOLDER = PLACEHOLDER.encode()
+_HEAD = 20  # bytes: what says of which kind a file is
+_TOO_MANY = f"more than {HINTS} traces of pieces"
 _REPORT_EVERY = 1 << 24  # bytes; often enough for an eye, too seldom to cost time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Unsupported:
-    """A trace of the placeholder that cannot be rewritten: `what`, `offset` bytes into file, link or name."""
+    """A trace of the placeholder that cannot be rewritten: `what`, `offset` bytes into file, link or name.
+
+    `section` is the ELF section that it lies in ("": none).
+    """
 
     path: str
     offset: int
     what: str
+    section: str = ""
 
     def describe(self) -> str:
         """Return one line for a person."""
-        return f"{self.path}: offset {self.offset}: {self.what}"
+        section = f"{self.section}: " if self.section else ""
+        return f"{self.path}: {section}offset {self.offset}: {self.what}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +72,8 @@ class _Found:
     """What one file or link target holds."""
 
     references: list[Reference] = field(default_factory=list)
-    unsupported: list[tuple[int, str]] = field(default_factory=list)
+    unsupported: list[tuple[int, str, str]] = field(default_factory=list)  # offset, what, section
+    runs: list[Run] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
 
 
@@ -95,9 +105,9 @@ def _scan(tree: Path, entries: list[Entry], progress: Progress) -> Scan:
         table=Table(files=_references(files), links=_references(links)),
         unsupported=tuple(
             sorted(
-                Unsupported(path=path, offset=offset, what=what)
+                Unsupported(path=path, offset=offset, what=what, section=section)
                 for path, found in everything
-                for offset, what in found.unsupported
+                for offset, what, section in found.unsupported
             )
         ),
         names=_shortest(name for _, found in everything for name in found.names),
@@ -140,13 +150,43 @@ def _scan_file(path: str, window: Window) -> _Found:
     found = _Found()
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
+        head = os.pread(fd, _HEAD, 0)
+        hints: list[int] = []
+        is_aarch64 = aarch64.may_hold(head)
         for place in window.along(fd):
             _sort(place, found)
-        if kind := compressed.format_of(os.pread(fd, 6, 0)):
+            if is_aarch64:
+                hints += aarch64.hints(place)
+        if found.runs or hints or window.hints:
+            _resolve(fd, sorted([*hints, *window.hints]), found)
+        if kind := compressed.format_of(head[:6]):
             _search_inside(fd, kind, found)
     finally:
         os.close(fd)
     return found
+
+
+def _resolve(fd: int, hints: list[int], found: _Found) -> None:
+    """Turn the runs that are not whole into references, or report them."""
+    if len(hints) >= HINTS or len(found.runs) >= HINTS:
+        found.unsupported.append((found.runs[0].offset if found.runs else hints[0], _TOO_MANY, ""))
+        return
+    resolved = pieces.resolve(fd, sorted(found.runs), hints)
+    found.references = _disjoint([*found.references, *resolved.references], found)
+    for trace in resolved.left:
+        reason = f", {trace.reason}" if trace.reason else ""
+        found.unsupported.append((trace.run.offset, _describe(trace.run) + reason, trace.section))
+
+
+def _disjoint(references: list[Reference], found: _Found) -> list[Reference]:
+    """Return the references in order; one that overlaps the one before it is reported instead."""
+    kept: list[Reference] = []
+    for reference in sorted(references):
+        if kept and reference.offset < kept[-1].end:
+            found.unsupported.append((reference.offset, "a piece within another reference", ""))
+        else:
+            kept.append(reference)
+    return kept
 
 
 def _search_inside(fd: int, kind: str, found: _Found) -> None:
@@ -154,15 +194,19 @@ def _search_inside(fd: int, kind: str, found: _Found) -> None:
     try:
         run = compressed.search(fd, kind)
     except OverflowError:
-        found.unsupported.append((0, f"more than {compressed.LIMIT >> 30} GiB inside {kind}, not searched"))
+        found.unsupported.append(
+            (0, f"more than {compressed.LIMIT >> 30} GiB inside {kind}, not searched", "")
+        )
         return
     if run is not None:
-        found.unsupported.append((0, f"{_describe(run)}, inside {kind}"))
+        found.unsupported.append((0, f"{_describe(run)}, inside {kind}", ""))
 
 
 def _scan_bytes(content: bytes) -> _Found:
     found = _Found()
     _sort(Window().over(content), found)
+    found.unsupported += [(run.offset, _describe(run), "") for run in found.runs]
+    found.references = _disjoint(found.references, found)
     return found
 
 
@@ -170,19 +214,42 @@ def _scan_name(path: str) -> _Found:
     """Return what the last component of a path holds; the others are entries themselves."""
     found = _Found()
     for run in Window().over(os.fsencode(os.path.basename(path))).runs():
-        found.unsupported.append((run.offset, f"{_describe(run)}, in the name"))
+        found.unsupported.append((run.offset, f"{_describe(run)}, in the name", ""))
     return found
 
 
 def _sort(window: Window, found: _Found) -> None:
-    """Sort what one window shows into references, names and what is unsupported."""
+    """Sort what one window shows into references, names and what is not whole."""
     for run in window.runs():
-        if not run.is_whole or run.width > 1:
-            found.unsupported.append((run.offset, _describe(run)))
-            continue
-        found.references.append(Reference(offset=run.offset))
-        if name := _NAME.match(window.data, run.offset - window.base + LENGTH):
-            found.names.add(name[1].decode())
+        if not run.is_whole and run.width == 1:
+            if len(found.runs) < HINTS:
+                found.runs.append(run)
+        elif reference := _reference(window, run):
+            found.references.append(reference)
+            if name := _NAME.match(window.data, reference.end - window.base):
+                found.names.add(name[1].decode())
+        else:
+            found.unsupported.append((run.offset, _describe(run), ""))
+
+
+def _reference(window: Window, run: Run) -> Reference | None:
+    """Return the reference that a run of whole characters is; None where wide ones are cut or mixed.
+
+    Which byte order it is, its zeros outside the run say. Where both would do, as between other wide
+    characters, the aligned one is taken; what is written is the same.
+    """
+    if run.width == 1:
+        return Reference(offset=run.offset)
+    little = Reference(offset=run.offset, encoding=Encoding(f"utf-{run.width * 8}-le"))
+    shift = run.width - 1
+    big = Reference(offset=run.offset - shift, encoding=Encoding(f"utf-{run.width * 8}-be"))
+    order = (big, little) if run.offset % run.width == shift else (little, big)
+    for reference in order if run.is_whole else ():
+        begin = reference.offset - window.base
+        current = bytes(window.data[max(0, begin) : begin + reference.size])
+        if reference.written(current, _PLACEHOLDER) == current:
+            return reference
+    return None
 
 
 def _describe(run: Run) -> str:

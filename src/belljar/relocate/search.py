@@ -19,12 +19,19 @@ from belljar.placeholder import DIRECTORY_LIMIT, LENGTH, PLACEHOLDER
 
 MINIMUM = 8
 """How many characters of the placeholder make a piece: fewer occur by chance."""
+WIDE_MINIMUM = 4
+"""How many wide ones do: the zeros between them do not occur by chance."""
+HINT = 4
+"""How many make a hint, which is nothing but in code."""
+HINTS = 1 << 16
+"""How many hints of a file are kept."""
 BUFFER = 1 << 18
 """How many bytes of a file are in memory at a time; more would leave the processor's cache."""
 CONTEXT = 512
 """How far from its anchor a run, or the name after it, may reach: 96 characters of 4 bytes and some."""
 
-_ANCHOR = re.compile(rb"q\0{0,3}z")
+# Second: the `q` and `z` of two x86 instructions that store one byte each (Intel SDM 2, MOV: C6 /0 ib).
+_ANCHOR = re.compile(rb"q(?:\0{0,3}z|[\x40-\x4f]?\xc6[\x00-\x07\x40-\x47\x80-\x87](?s:.){0,5}?z)")
 _ANCHORS = tuple(match.start() for match in re.finditer("qz", PLACEHOLDER))
 _WHOLE = PLACEHOLDER.encode()
 
@@ -74,6 +81,7 @@ class Window:
         self.data, self.base, self.begin, self.end = data, 0, 0, len(data)
         self._past = 0  # up to here, anchors are those of a whole that was yielded
         self._seen: set[Run] = set()
+        self.hints: list[int] = []
 
     def _at(self, filled: int, end: int) -> "Window":
         self.data, self.end = self._buffer[:filled], end
@@ -96,6 +104,9 @@ class Window:
             place = match.start()
             if place >= self.end:
                 return
+            if self.data[place + 1] not in b"\0z":
+                self._hint(self.base + place)
+                continue
             width = match.end() - place - 1
             if width == 3 or self.base + place < self._past:
                 continue
@@ -112,8 +123,16 @@ class Window:
                 self._past = run.offset + LENGTH * width
                 yield run
                 return
-            if run.length >= MINIMUM and run.start < DIRECTORY_LIMIT:
+            if run.start >= DIRECTORY_LIMIT:
+                continue
+            if run.length >= (MINIMUM if width == 1 else WIDE_MINIMUM):
                 yield run
+            elif run.length >= HINT and width == 1:
+                self._hint(run.offset)
+
+    def _hint(self, offset: int) -> None:
+        if len(self.hints) < HINTS:
+            self.hints.append(offset)
 
 
 def _extend(data: memoryview, base: int, place: int, anchor: int, width: int) -> Run:

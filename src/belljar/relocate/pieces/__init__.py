@@ -1,0 +1,165 @@
+"""Pieces of the placeholder in machine code: which are certain, and what is only reported.
+
+A run of letters is a trace, not yet a reference. For each ELF file (also as a member of an archive) the rules
+of its machine turn traces into exact pieces: immediates that a decoder confirms (`x86`), halves of registers
+(`aarch64`), aligned constants (`constants`). Then comes the check that decides: whoever uses the placeholder
+uses all of it, so each piece must go on, before and after it, in another one, from the first byte that
+varies to the last. A piece without such a neighbour means that part of a use was not recognised; it is
+reported, with its section and offset, and the tree cannot be relocated.
+
+Rejected: to rewrite every run as it stands (1 in 4 of gcc's programs is then wrong), and to demand that the
+double build tells the pieces apart, which costs every build twice and helps nobody who has one tree.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from belljar.placeholder import DIRECTORY_LIMIT
+from belljar.references import Reference
+from belljar.relocate.pieces import aarch64, constants, x86
+from belljar.relocate.pieces.image import Image, Region, images
+from belljar.relocate.search import Run
+
+_AARCH64 = 183
+INCOMPLETE = "a part of the placeholder whose other parts were not recognised"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """A run that is no reference: where it is, in which section ("": none), and why."""
+
+    run: Run
+    section: str = ""
+    reason: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Pieces:
+    """What the traces in a file are: references, and what is left."""
+
+    references: list[Reference] = field(default_factory=list)
+    left: list[Trace] = field(default_factory=list)
+
+
+def resolve(fd: int, runs: Sequence[Run], hints: Sequence[int]) -> Pieces:
+    """Turn the runs in an open file that are not whole into references, as far as they are certain.
+
+    `hints` are places that mean something in code only. Both ascend.
+    """
+    found = Pieces()
+    rest = set(runs)
+    for image in images(fd, [*(run.offset for run in runs), *hints]):
+        inside = [run for run in runs if image.base <= run.offset < image.end]
+        rest.difference_update(inside)
+        _Image(fd, image).resolve(inside, [hint for hint in hints if image.base <= hint < image.end], found)
+    found.left += [Trace(run=run) for run in sorted(rest)]
+    found.references.sort()
+    return found
+
+
+class _Image:
+    """One ELF file at work: `groups` are pieces that are seen together, the first one those in data."""
+
+    def __init__(self, fd: int, image: Image) -> None:
+        self.fd, self.image = fd, image
+        self.groups: list[list[Reference]] = [[]]
+        self.heads: list[list[Reference]] = [[]]
+
+    def resolve(self, runs: list[Run], hints: list[int], found: Pieces) -> None:
+        """Add what the runs and hints of this file are to `found`."""
+        code = [run for run in runs if self.region(run.offset).is_code and self.image.bits]
+        data = [run for run in runs if run not in set(code)]
+        self.decode([*(run.offset for run in code), *hints])
+        data += [run for run in code if self.region(run.offset).is_mixed and not self.explains(run)]
+        unknown = [run for run in code if run not in set(data) and not self.explains(run)]
+        found.left += [self.trace(run, "in code, but no immediate of an instruction") for run in unknown]
+        self.cut(data, found)
+        self.begin()
+        self.accept(found)
+
+    def region(self, offset: int) -> Region:
+        return self.image.region(offset)
+
+    def trace(self, run: Run, reason: str) -> Trace:
+        return Trace(run=run, section=self.region(run.offset).name, reason=reason)
+
+    def decode(self, hits: Iterable[int]) -> None:
+        """Read the code around the hits."""
+        by_region: dict[Region, set[int]] = {}
+        for hit in hits:
+            region = self.region(hit)
+            if region.is_code:
+                by_region.setdefault(region, set()).add(hit)
+        for region, places in by_region.items():
+            if self.image.machine == _AARCH64:
+                self.groups[0] += aarch64.pieces(self.fd, region, sorted(places))
+            elif self.image.bits:
+                for near in x86.neighbourhoods(self.fd, self.image, region, sorted(places)):
+                    self.groups.append(list(near.pieces))
+                    self.heads.append(list(near.heads))
+
+    def explains(self, run: Run) -> bool:
+        """Whether the run is an immediate, but for letters that match by chance."""
+        same = [
+            piece
+            for group in self.groups[1:]
+            for piece in group
+            if piece.offset - piece.start == run.offset - run.start
+            and run.offset <= piece.offset < run.offset + run.length
+        ]
+        covered = sum(piece.length for piece in same)
+        return bool(same) and run.length - covered <= constants.CHANCE
+
+    def cut(self, runs: list[Run], found: Pieces) -> None:
+        """Cut the runs in data to constants."""
+        taken: Reference | None = None
+        for run in sorted(runs):
+            piece = constants.cut(run, self.image.base)
+            if piece is None or (taken is not None and piece.offset < taken.end):
+                found.left.append(self.trace(run, "not an aligned constant"))
+                continue
+            taken = piece
+            self.groups[0].append(piece)
+
+    def begin(self) -> None:
+        """Add the beginnings that stand behind other text, in data and in code, where a piece follows."""
+        data = list(self.groups[0])
+        phases = {piece.start for piece in data if 2 <= piece.start < 8}
+        if phases and self.image.bits == 64:
+            met = {head.offset for heads in self.heads for head in heads}
+            for region in self.image.regions:
+                if region.is_code:
+                    hits = [hit for hit in x86.beginnings(self.fd, region, phases) if hit + 8 not in met]
+                    self.decode(hits)
+        self.groups[0] += constants.heads(self.fd, self.image, data)
+        for group, heads in zip(self.groups[1:], self.heads[1:], strict=True):
+            follows = {piece.start for piece in (*group, *data)}
+            group += [head for head in heads if head.length in follows or head.length > constants.CHANCE]
+
+    def accept(self, found: Pieces) -> None:
+        """Take the pieces that go on in others; report the rest."""
+        everything = [piece for group in self.groups for piece in group]
+        seen: set[int] = set()
+        for number, group in enumerate(self.groups):
+            around = everything if number == 0 else [*group, *self.groups[0]]
+            for piece in group:
+                if piece.offset in seen:
+                    continue
+                seen.add(piece.offset)
+                if _goes_on(piece, around):
+                    found.references.append(piece)
+                else:
+                    run = Run(offset=piece.offset, start=piece.start, length=piece.length)
+                    found.left.append(self.trace(run, INCOMPLETE))
+
+
+def _goes_on(piece: Reference, around: Iterable[Reference]) -> bool:
+    """Whether others hold the bytes before the piece and those after it, as far as they vary."""
+    begin, end = piece.start, piece.start + piece.length
+    before, after = begin <= 1, end >= DIRECTORY_LIMIT
+    for other in around:
+        before = before or other.start < begin <= other.start + other.length
+        after = after or other.start <= end < other.start + other.length
+        if before and after:
+            return True
+    return False

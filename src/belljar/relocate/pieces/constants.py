@@ -1,0 +1,79 @@
+"""Pieces in data: the constants from which vector instructions load a literal, 16, 32 or 64 bytes each.
+
+Compilers align such a constant to its size. Where one ends and the next is of another piece, or of something
+else, a letter may match by chance; all 4-grams of the placeholder differ, so that chance goes no further
+than 3 bytes. A run is therefore cut at the aligned address within 3 bytes of its end; one that ends
+elsewhere is not understood and is reported. Text before the placeholder moves its beginning into the end
+of a constant: such beginnings of less than 8 bytes are looked for where a later piece asks for one.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+
+from belljar.placeholder import DIRECTORY_LIMIT, PLACEHOLDER
+from belljar.references import Reference
+from belljar.relocate.pieces.image import Image, Region
+from belljar.relocate.search import Run
+
+WHOLE = PLACEHOLDER.encode()
+CHANCE = 3
+"""How many letters of other content may match by chance."""
+_ALIGNMENTS = (16, 8)
+_BLOCK = 16
+_SURE = 4
+"""How many bytes a beginning has that is recognised wherever it stands."""
+_NEAR = 512
+
+
+def cut(run: Run, base: int) -> Reference | None:
+    """Return the run without what matches by chance; None when its ends are those of no constant."""
+    begin, end = run.offset, run.offset + run.length
+    if run.start > 0:
+        begin = _aligned(begin - base, 1) + base
+    if run.start + run.length < DIRECTORY_LIMIT:
+        end = _aligned(end - base, -1) + base
+    if begin < run.offset or end > run.offset + run.length or end - begin <= CHANCE:
+        return None
+    return Reference(offset=begin, start=run.start + begin - run.offset, length=end - begin)
+
+
+def _aligned(place: int, direction: int) -> int:
+    """Return the nearest aligned place in a direction, if near enough; else a negative one or infinity."""
+    for alignment in _ALIGNMENTS:
+        distance = (-direction * place) % alignment
+        if distance <= CHANCE:
+            return place + direction * distance
+    return place - direction * (1 << 62)
+
+
+def heads(fd: int, image: Image, pieces: Iterable[Reference]) -> Iterator[Reference]:
+    """Yield beginnings of less than 8 bytes at the end of a constant, where a piece goes on after them."""
+    asked = {piece.start for piece in pieces if 2 <= piece.start < 8}
+    for region in image.regions if asked else ():
+        if region.is_code and image.bits:
+            continue
+        for place, length in _endings(fd, region, image.base, asked):
+            near = any(piece.start == length and abs(piece.offset - place) < _NEAR for piece in pieces)
+            if length >= _SURE or near:
+                yield Reference(offset=place, start=0, length=length)
+
+
+def _endings(fd: int, region: Region, base: int, lengths: set[int]) -> Iterator[tuple[int, int]]:
+    """Yield (offset, length) of the placeholder's first bytes where an aligned block of text ends in them."""
+    pattern = re.compile(re.escape(WHOLE[: min(lengths)]))
+    at, step = region.begin, 1 << 20
+    while at < region.end:
+        first = max(region.begin, at - _BLOCK)
+        block = os.pread(fd, min(step + 2 * _BLOCK, region.end - first), first)
+        for match in pattern.finditer(block, at - first):
+            place = match.start()
+            length = -(first + place - base) % _BLOCK
+            if place >= at - first + step or length not in lengths:
+                continue
+            if block[place : place + length] != WHOLE[:length] or block[place:].startswith(WHOLE[:8]):
+                continue
+            before = block[max(0, place + length - _BLOCK) : place]
+            if b"\0" not in before:
+                yield first + place, length
+        at += step

@@ -1,0 +1,135 @@
+"""Pieces in x86 code: immediates, which only decoding the instructions around a hit makes certain.
+
+A compiler stores a literal by `movabs` (8 bytes), `mov` to memory (4, 2, 1) or compares with it. What
+follows an immediate may look like the placeholder's next letter (`f` is a prefix, `p` to `z` are jumps), so
+a run of letters does not say where the immediate ends; the decoder does. It starts a good way before the
+hit, where x86 code falls into step with itself within a few instructions; a hit that it does not meet
+exactly is no piece. Immediates of 8 and 4 bytes say by themselves which bytes they are (all 4-grams
+differ); those of 2 and 1 only as a row that spells at least 8 letters, in the order of the code.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from belljar.placeholder import DIRECTORY_LIMIT, PLACEHOLDER
+from belljar.references import Reference
+from belljar.relocate.pieces.image import Image, Region
+from belljar.relocate.search import Window
+
+WHOLE = PLACEHOLDER.encode()
+BEFORE, AFTER = 1024, 2048
+"""How many bytes of code around a hit are decoded: 96 stores of one byte each take up to 1,056."""
+_PHASES = 16
+_ROWS = (2, 1)
+_CERTAIN = (8, 4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbourhood:
+    """Code around some hits: the pieces there, and the beginnings that stand behind other text."""
+
+    begin: int
+    end: int
+    pieces: tuple[Reference, ...]
+    heads: tuple[Reference, ...]
+
+
+def neighbourhoods(fd: int, image: Image, region: Region, hits: Iterable[int]) -> Iterator[Neighbourhood]:
+    """Decode the code around the hits, which ascend; those near to each other are seen together."""
+    for begin, end, inside in _spans(region, hits):
+        code = os.pread(fd, end - begin, begin)
+        immediates = _in_step(code, image.bits, [hit - begin for hit in inside])
+        pieces, heads = _read(code, begin, immediates)
+        yield Neighbourhood(begin=begin, end=end, pieces=pieces, heads=heads)
+
+
+def beginnings(fd: int, region: Region, lengths: Iterable[int]) -> Iterator[int]:
+    """Yield where code loads a constant of 8 bytes that ends in the placeholder's first ones."""
+    ends = b"|".join(re.escape(WHOLE[:length]) for length in sorted(lengths, reverse=True))
+    pattern = re.compile(b"(?:" + ends + b")")
+    at, step, overlap = region.begin, 1 << 20, 16
+    while at < region.end:
+        block = os.pread(fd, min(step + overlap, region.end - at), at)
+        for match in pattern.finditer(block):
+            first = match.end() - 8
+            if first >= 2 and block[first - 2] in (0x48, 0x49) and 0xB8 <= block[first - 1] <= 0xBF:
+                yield at + first
+        at += step
+
+
+def _spans(region: Region, hits: Iterable[int]) -> list[tuple[int, int, list[int]]]:
+    spans: list[tuple[int, int, list[int]]] = []
+    for hit in hits:
+        begin, end = max(region.begin, hit - BEFORE), min(region.end, hit + AFTER)
+        if spans and begin <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], end, [*spans[-1][2], hit])
+        else:
+            spans.append((begin, end, [hit]))
+    return spans
+
+
+def _in_step(code: bytes, bits: int, hits: list[int]) -> list[tuple[int, int]]:
+    """Return the immediates as (offset, size), decoded from whichever start meets most of the hits."""
+    best: list[tuple[int, int]] = []
+    most = -1
+    for start in range(min(_PHASES, len(code))):
+        found = _immediates(code, bits, start)
+        met = sum(any(at <= hit < at + size for at, size in found) for hit in hits)
+        if met > most:
+            best, most = found, met
+        if met == len(hits):
+            break
+    return best
+
+
+def _immediates(code: bytes, bits: int, start: int) -> list[tuple[int, int]]:
+    from iced_x86 import Decoder
+
+    decoder = Decoder(bits, code)
+    decoder.position = start
+    found = []
+    for instruction in decoder:
+        place = decoder.get_constant_offsets(instruction)
+        if place.has_immediate:
+            end = decoder.position
+            found.append((end - instruction.len + place.immediate_offset, place.immediate_size))
+    return found
+
+
+def _read(
+    code: bytes, begin: int, immediates: list[tuple[int, int]]
+) -> tuple[tuple[Reference, ...], tuple[Reference, ...]]:
+    pieces, heads = [], []
+    for at, size in immediates:
+        if size not in _CERTAIN:
+            continue
+        value = code[at : at + size]
+        start = WHOLE.find(value)
+        if 0 <= start < DIRECTORY_LIMIT:
+            pieces.append(Reference(offset=begin + at, start=start, length=size))
+        elif start < 0 and (length := head_length(value)):
+            heads.append(Reference(offset=begin + at + size - length, start=0, length=length))
+    for size in _ROWS:
+        pieces += _row(code, begin, [at for at, width in immediates if width == size], size)
+    return tuple(sorted(pieces)), tuple(heads)
+
+
+def head_length(value: bytes) -> int:
+    """Return how many of the placeholder's first bytes a constant ends in; 0 for one, which never varies."""
+    return next((length for length in range(len(value) - 1, 1, -1) if value.endswith(WHOLE[:length])), 0)
+
+
+def _row(code: bytes, begin: int, places: list[int], size: int) -> Iterator[Reference]:
+    """Yield the small immediates that together spell a run of the placeholder, byte for byte."""
+    text = b"".join(code[at : at + size] for at in places)
+    taken: set[int] = set()
+    for run in Window().over(text).runs():
+        if run.width > 1:
+            continue
+        for index in range(run.length):
+            number, into = divmod(run.offset + index, size)
+            if run.offset + index not in taken:
+                taken.add(run.offset + index)
+                yield Reference(offset=begin + places[number] + into, start=run.start + index, length=1)

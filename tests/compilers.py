@@ -1,0 +1,92 @@
+"""Compilers from Debian's packages, run in belljar's own sandbox: gcc, clang, rustc, go, cross compilers.
+
+Each set of packages is resolved, downloaded and unpacked once, into the system's directory for
+temporary files (300 to 700 MB a set); later runs need neither the network nor that time.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from belljar.build.environment import Environment, materialise
+from belljar.build.sandboxed import root_of
+from belljar.home import Home
+from belljar.recipe import Lock, LockedFile
+from belljar.recipe.fetch import fetch
+from belljar.recipe.lock import machine_arch
+from belljar.recipe.sources import kind_named
+from belljar.recipe.sources.base import Context, Wanted
+from belljar.recipe.specs import DebPackage
+from belljar.sandbox import Bind, Devices, Proc, Sandbox, Tmpfs, run
+from belljar.types import Arch
+
+SUITE = "bookworm"
+_SHELL = ("dash", "coreutils")
+SETS: Mapping[str, tuple[str, ...]] = {
+    "gcc": (*_SHELL, "gcc", "g++", "libc6-dev"),
+    "gcc-32": (*_SHELL, "gcc", "gcc-multilib"),
+    "gcc-aarch64": (*_SHELL, "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"),
+    "clang": (*_SHELL, "clang-14", "lld-14", "libc6-dev", "libstdc++-12-dev"),
+    "rustc": (*_SHELL, "rustc", "gcc", "libc6-dev"),
+    "go": (*_SHELL, "golang-1.19-go"),
+}
+
+
+def environment(name: str) -> Environment:
+    """Return the root of a set of packages, made now unless it is there."""
+    place = Path(tempfile.gettempdir()) / f"belljar-tests-compilers-{os.getuid()}"
+    home = Home(data=place, cache=place / "cache")
+    lock = _lock(name, home)
+    return materialise(lock.environment, {}, fetch(lock, home), home=home)
+
+
+def _lock(name: str, home: Home) -> Lock:
+    """Resolve a set, unless that was done before: files by name, version and hash."""
+    kept = home.data / f"{name}.json"
+    wanted = [Wanted(key=(item,), spec=DebPackage(name=item, version=None)) for item in SETS[name]]
+    requests = {"environment.suite": SUITE, "environment.packages": SETS[name]}
+    if kept.exists() and (known := json.loads(kept.read_text()))["packages"] == list(SETS[name]):
+        files = tuple(LockedFile(**item) for item in known["files"])
+    else:
+        context = Context(home=home, arch=machine_arch(), suite=SUITE, progress=lambda _: None)
+        files = tuple(kind_named("deb").resolve(wanted, context))
+        home.data.mkdir(parents=True, exist_ok=True)
+        value = {"packages": SETS[name], "files": [item.to_json() for item in files]}
+        made = kept.with_name(f"{name}.{os.getpid()}")
+        made.write_text(json.dumps(value))
+        made.replace(kept)
+    return Lock(arch=Arch(machine_arch()), requests=requests, environment=files)
+
+
+def shell(name: str, script: str, work: Path, *, timeout: float = 600) -> None:
+    """Run a shell script in a set's root with `work` as its directory, at /w; it must succeed."""
+    root = root_of(environment(name))
+    box = Sandbox(
+        operations=(
+            *root,
+            Proc(),
+            Devices(),
+            Tmpfs(target="/tmp"),
+            Bind(source=str(work), target="/w", writable=True),
+        ),
+        env={"PATH": "/usr/bin", "HOME": "/tmp", "LC_ALL": "C.UTF-8"},
+        cwd="/w",
+    )
+    with (work / "log").open("wb") as log:
+        ended = run(
+            box, ["/usr/bin/sh", "-euc", script], stdout=log.fileno(), stderr=log.fileno(), timeout=timeout
+        )
+    assert ended.status == 0, (work / "log").read_text()
+
+
+def compile_all(name: str, commands: Sequence[str], work: Path, *, jobs: int = 2) -> None:
+    """Run many independent commands, `jobs` at a time."""
+    (work / "commands").write_text("".join(f"{command}\n" for command in commands))
+    parts = "\n".join(
+        f"(i=0; while read -r line; do i=$((i+1)); [ $((i % {jobs})) = {job} ] || continue;"
+        f' eval "$line" || exit 1; done < commands) & pids="$pids $!"'
+        for job in range(jobs)
+    )
+    shell(name, f"pids=\n{parts}\nfor p in $pids; do wait $p; done", work)

@@ -17,12 +17,40 @@ from functools import reduce
 
 from belljar.elf.const import Tag
 from belljar.elf.layout import ENTRY, NOBITS, PHNUM_AT, Layout
-from belljar.elf.names import Edit, EditRefused, Names
+from belljar.elf.names import (
+    AddNeeded,
+    AddRunpath,
+    Edit,
+    EditRefused,
+    Names,
+    PathTag,
+    RemoveNeeded,
+    RemoveRunpath,
+    ReplaceNeeded,
+    SetInterpreter,
+    SetRunpath,
+    SetSoname,
+)
 from belljar.elf.overlay import Overlay
 from belljar.elf.parts import RLD_MAP_REL, Move, Part, dynamic_part, moved_entry, moved_section, strings_part
 from belljar.elf.place import Placement, Want, place
 from belljar.elf.strings import STRING_TAGS, References, StringTable, read_table, version_names
 from belljar.splice import Splice
+
+__all__ = [
+    "AddNeeded",
+    "AddRunpath",
+    "Edit",
+    "EditRefused",
+    "PathTag",
+    "RemoveNeeded",
+    "RemoveRunpath",
+    "ReplaceNeeded",
+    "SetInterpreter",
+    "SetRunpath",
+    "SetSoname",
+    "edit",
+]
 
 Entry = tuple[int, int]
 Wish = tuple[int, int | bytes]
@@ -64,6 +92,7 @@ class _State:
         values = self.layout.values
         name = self.table.name
         path = self._interpreter()
+        is_pie = bool(values.get(Tag.FLAGS_1, 0) & _PIE)
         return Names(
             needed=tuple(name(value) for tag, value in self.layout.entries if tag == Tag.NEEDED),
             soname=name(values[Tag.SONAME]) if Tag.SONAME in values else None,
@@ -71,10 +100,9 @@ class _State:
             runpath=name(values[Tag.RUNPATH]) if Tag.RUNPATH in values else None,
             interpreter=path,
             versioned=tuple(name(value) for _, value, is_library in self.versions if is_library),
-            is_dynamic=self.layout.dynamic is not None,
-            is_program=self.layout.kind == _EXEC
-            or bool(values.get(Tag.FLAGS_1, 0) & _PIE)
-            or (path is not None and Tag.SONAME not in values),
+            # A program without interpreter relocates itself (static-pie): its dynamic segment has no reader.
+            is_dynamic=self.layout.dynamic is not None and (path is not None or not is_pie),
+            is_program=self.layout.kind == _EXEC or is_pie or (path is not None and Tag.SONAME not in values),
         )
 
     def change(self, before: Names, after: Names) -> tuple[Splice, ...]:
@@ -201,9 +229,8 @@ class _State:
         assert row is not None
         size = layout.view.size(ENTRY[layout.wide])
         moved = [moved_entry(entry, moves) for entry in entries]
-        for move in moves:
-            if Tag.STRTAB in layout.values and move.part == strings_part(layout):
-                moved = [(tag, move.size if tag == Tag.STRSZ else value) for tag, value in moved]
+        size_of_strings = self._size_of_strings(moves)
+        moved = [(tag, size_of_strings if tag == Tag.STRSZ else value) for tag, value in moved]
         here = next((move.address for move in moves if move.part == dynamic_part(row)), row.address)
         old = [tag for tag, _ in layout.entries]
         for number, (tag, value) in enumerate(moved):
@@ -212,6 +239,13 @@ class _State:
                 moved[number] = tag, (value - shift) % (1 << (64 if layout.wide else 32))
         nulls = max(len(layout.entries) - len(moved), 0)
         return layout.pack(ENTRY[layout.wide], moved + [(0, 0)] * nulls)
+
+    def _size_of_strings(self, moves: Sequence[Move]) -> int:
+        values = self.layout.values
+        if not moves or Tag.STRTAB not in values:
+            return values.get(Tag.STRSZ, 0)
+        part = strings_part(self.layout)
+        return next((move.size for move in moves if move.part == part), values.get(Tag.STRSZ, 0))
 
     def _write_dynamic_symbol(self, moves: Sequence[Move]) -> None:
         """Let the symbol _DYNAMIC follow, in the symbol tables that have it."""
@@ -240,7 +274,7 @@ class _State:
             self.overlay.write(PHNUM_AT[layout.wide], layout.pack("H", [(len(placement.rows),)]))
         for number, row in enumerate(layout.sections if placement.moves else ()):
             moved = moved_section(row, placement.moves)
-            if moved != row:
+            if moved is not row:
                 packed = layout.pack_section(moved)
                 self.overlay.write(layout.section_table + number * len(packed), packed)
 

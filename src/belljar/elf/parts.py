@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from belljar.elf.const import Machine, SegmentType, Tag
-from belljar.elf.layout import GNU_PROPERTY, NOBITS, Layout, Row, SectionRow
+from belljar.elf.layout import GNU_PROPERTY, Layout, Row, SectionRow
 
 RLD_MAP_REL = 0x70000035
 _SMALL = frozenset({SegmentType.INTERP, SegmentType.NOTE, GNU_PROPERTY})
@@ -135,7 +135,9 @@ def _moved_row(row: Row, moves: Sequence[Move]) -> Row:
 def moved_section(row: SectionRow, moves: Sequence[Move]) -> SectionRow:
     """Return a section header as it is after the moves."""
     for move in moves:
-        if row.is_loaded and row.type != NOBITS and move.part.holds(row.offset, row.size):
+        if not 0 <= row.offset - move.part.offset < move.part.size or not row.is_loaded:
+            continue
+        if move.part.holds(row.offset, row.size):
             starts_it = row.offset == move.part.offset and move.size != move.part.size
             return row._replace(
                 offset=row.offset - move.part.offset + move.offset,

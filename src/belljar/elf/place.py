@@ -54,7 +54,7 @@ def place(layout: Layout, wants: Sequence[Want]) -> Placement:
 def _in_padding(layout: Layout, wants: Sequence[Want]) -> Placement | None:
     if any(want.is_written for want in wants):
         return None
-    rooms = dict(_padding(layout))
+    rooms = dict(_padding(layout, min(want.size for want in wants)))
     ends = {number: room.start for number, room in rooms.items()}
     moves = []
     for want in wants:
@@ -77,27 +77,32 @@ def _in_padding(layout: Layout, wants: Sequence[Want]) -> Placement | None:
     return Placement(moves=tuple(moves), rows=tuple(rows))
 
 
-def _padding(layout: Layout) -> Iterator[tuple[int, range]]:
-    """Yield the number of each read-only segment with free bytes of the file behind it, and these."""
-    claims = [*_claims(layout)]
-    align = _alignment(layout)
+def _padding(layout: Layout, least: int) -> Iterator[tuple[int, range]]:
+    """Yield the number of each read-only segment with `least` or more free bytes behind it, and these."""
+    align, size = _alignment(layout), len(layout.view.data)
+    ends = [(load.address, load.offset) for load in layout.loads]
+    claims: list[tuple[int, int]] = []
     for number, row in enumerate(layout.rows):
         if row.type != SegmentType.LOAD or row.flags & _WRITE or row.file_size != row.memory_size:
             continue
-        stop = min((start for start, end in claims if end > row.end), default=len(layout.view.data))
-        above = (load.address for load in layout.loads if load.address > row.address)
-        room = min((item - item % align for item in above), default=1 << 62) - row.memory_end
-        stop = min(stop, row.end + room)
-        if row.end < stop and not any(layout.view.data[row.end : stop]):
-            yield number, range(row.end, stop)
+        end = row.offset + row.file_size
+        above = min((address for address, _ in ends if address > row.address), default=1 << 62)
+        room = above - above % align - row.address - row.memory_size
+        room = min([room, *(offset - end for _, offset in ends if offset >= end)])
+        if room < least:
+            continue
+        claims = claims or list(_claims(layout))
+        stop = min([end + room, size, *(start for start, limit in claims if limit > end)])
+        if stop - end >= least and not bytes(layout.view.data[end:stop]).strip(b"\0"):
+            yield number, range(end, stop)
 
 
 def _claims(layout: Layout) -> Iterator[tuple[int, int]]:
     """Yield start and end of whatever the headers say is in the file."""
     yield layout.table, layout.table_end
     yield layout.section_table, layout.sections_end
-    yield from ((row.offset, row.end) for row in layout.rows if row.file_size)
-    yield from ((row.offset, row.offset + row.size) for row in layout.sections if row.type != NOBITS)
+    yield from [(row.offset, row.offset + row.file_size) for row in layout.rows if row.file_size]
+    yield from [(row.offset, row.offset + row.size) for row in layout.sections if row.type != NOBITS]
 
 
 def _in_segment(layout: Layout, wants: Sequence[Want]) -> Placement:

@@ -7,18 +7,22 @@ version finds. Which definition meets which use: glibc's elf/dl-lookup.c (check_
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from belljar.elf import Elf, Segment, Symbol, Symbols
-from belljar.elf.const import Binding, SegmentType, Tag
+from belljar.elf import Elf, Segment, Symbols
+from belljar.elf.const import HIDDEN, Binding, SegmentType, Tag
 
 _UNVERSIONED = 2
 """Version indices below this are local and global symbols without a version."""
+# Plain numbers: members of enums are slow to come by where there are 100 000 symbols.
+_LOCAL, _GLOBAL = int(Binding.LOCAL), int(Binding.GLOBAL)
+_INDEX = 0xFFFF & ~HIDDEN
 _FDO_DLOPEN = 0x407C0C0A
 _EXECUTE = 1
 _WRITE = 2
+_ENDING = re.compile(rb"\.so[.\0]")
 _SONAME = re.compile(rb"\0(lib[\w+.-]{1,120}\.so(?:\.[\w.]{1,24})?)(?=\0)")
 
 
@@ -38,18 +42,21 @@ class DlopenName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exports:
-    """What a library defines: under a version, for any version, and for uses without version."""
+    """What a library defines: `exact` finds uses as they are written, `plain` those of any version too."""
 
-    versioned: frozenset[str] = frozenset()
+    exact: frozenset[str] = frozenset()
     plain: frozenset[str] = frozenset()
-    default: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binary:
-    """A parsed file; `elf` is without its symbols, `imports` are the undefined that must be found."""
+    """A parsed file; `elf` is without its symbols, `imports` are the undefined that must be found.
+
+    `versions` are the names of those that it defines.
+    """
 
     elf: Elf
+    versions: frozenset[str] = frozenset()
     exports: Exports = Exports()
     imports: frozenset[str] = frozenset()
     dlopens: tuple[DlopenName, ...] = ()
@@ -75,38 +82,49 @@ class Binary:
         return self.elf.dynamic.runpath if self.elf.dynamic else None
 
 
-def digest(elf: Elf, data: bytes) -> Binary:
-    """Return what a loader looks at in the file with these bytes."""
+Windows = Callable[[int, int], Iterable[tuple[int, bytes]]]
+"""Gives a part of a file, by its start and end, in pieces with their offsets (belljar.ldso.image)."""
+
+
+def digest(elf: Elf, windows: Windows) -> Binary:
+    """Return what a loader looks at in a file, whose constants are read through `windows`."""
     return Binary(
         elf=replace(elf, symbols=Symbols()),
+        versions=frozenset(item.name for item in elf.definitions),
         exports=_exports(elf),
-        imports=frozenset(
-            _use(symbol)
-            for symbol in elf.symbols
-            if not symbol.defined and symbol.binding == Binding.GLOBAL and symbol.name
-        ),
-        dlopens=(*_noted(elf), *_guessed(elf, data)),
+        imports=frozenset(_imports(elf.symbols)),
+        dlopens=(*_noted(elf), *_guessed(elf, windows)),
     )
 
 
-def _use(symbol: Symbol) -> str:
-    return f"{symbol.name}@{symbol.version}" if symbol.library else symbol.name
+def _imports(symbols: Symbols) -> Iterator[str]:
+    """Yield what must be found: undefined symbols that are neither weak nor without a name."""
+    endings = {index: f"@{name}" for index, (name, library) in symbols.versions.items() if library}
+    for name, info, section, mark in _rows(symbols):
+        if not section and info >> 4 == _GLOBAL and name:
+            yield name + endings.get(mark & _INDEX, "")
 
 
 def _exports(elf: Elf) -> Exports:
     has_versions = elf.dynamic is not None and elf.dynamic.first(Tag.VERSYM) is not None
-    versioned, plain, default = set(), set(), set()
-    for symbol in elf.symbols:
-        if not symbol.defined or symbol.binding == Binding.LOCAL:
+    endings = {index: f"@{name}" for index, (name, _) in elf.symbols.versions.items()}
+    exact, plain = set(), set()
+    for name, info, section, mark in _rows(elf.symbols):
+        if not section or info >> 4 == _LOCAL:
             continue
-        if not has_versions or symbol.version_index < _UNVERSIONED:
-            plain.add(symbol.name)
+        index = mark & _INDEX
+        if not has_versions or index < _UNVERSIONED:
+            plain.add(name)
             continue
-        versioned.add(f"{symbol.name}@{symbol.version}")
+        exact.add(name + endings.get(index, "@"))
         # The first version that a file defines finds uses without version even where it is hidden.
-        if not symbol.hidden or symbol.version_index == _UNVERSIONED:
-            default.add(symbol.name)
-    return Exports(versioned=frozenset(versioned), plain=frozenset(plain), default=frozenset(default))
+        if mark < HIDDEN or index == _UNVERSIONED:
+            exact.add(name)
+    return Exports(exact=frozenset(exact | plain), plain=frozenset(plain))
+
+
+def _rows(symbols: Symbols) -> Iterator[tuple[str, int, int, int]]:
+    return zip(symbols.names, symbols.infos, symbols.sections, symbols.marks, strict=True)
 
 
 def _noted(elf: Elf) -> Iterator[DlopenName]:
@@ -144,7 +162,7 @@ def _text(value: Any) -> str:
     return value
 
 
-def _guessed(elf: Elf, data: bytes) -> Iterator[DlopenName]:
+def _guessed(elf: Elf, windows: Windows) -> Iterator[DlopenName]:
     """Yield constants that look like a library's name, which the file does not need or bear."""
     if elf.dynamic is None:
         return
@@ -154,12 +172,13 @@ def _guessed(elf: Elf, data: bytes) -> Iterator[DlopenName]:
     size = elf.dynamic.first(Tag.STRSZ)
     end = start + size.value if start is not None and size else 0
     for segment in _constant_segments(elf):
-        for match in _constants(data, segment.offset, segment.offset + segment.file_size):
-            name = match[1].decode("utf-8", "surrogateescape")
-            if name in known or (start is not None and start <= match.start(1) < end):
-                continue
-            known.add(name)
-            yield DlopenName(source="string", names=(name,))
+        for offset, data in windows(segment.offset, segment.offset + segment.file_size):
+            for match in _constants(data):
+                name = match[1].decode("utf-8", "surrogateescape")
+                if name in known or (start is not None and start <= offset + match.start(1) < end):
+                    continue
+                known.add(name)
+                yield DlopenName(source="string", names=(name,))
 
 
 def _constant_segments(elf: Elf) -> list[Segment]:
@@ -168,12 +187,11 @@ def _constant_segments(elf: Elf) -> list[Segment]:
     return [item for item in fixed if not item.flags & _EXECUTE] or fixed
 
 
-def _constants(data: bytes, start: int, end: int) -> Iterator[re.Match[bytes]]:
+def _constants(data: bytes) -> Iterator[re.Match[bytes]]:
     """Yield whole constants that match; `.so` is searched first, which is many times as fast."""
-    at = data.find(b".so", start, end)
-    while at >= 0:
-        head = data.rfind(b"\0lib", max(start, at - 128), at)
-        match = _SONAME.match(data, head, end) if head >= 0 else None
+    for found in _ENDING.finditer(data):
+        at = found.start()
+        head = data.rfind(b"\0lib", max(0, at - 128), at)
+        match = _SONAME.match(data, head) if head >= 0 else None
         if match:
             yield match
-        at = data.find(b".so", max(at + 3, match.end() if match else 0), end)

@@ -5,14 +5,18 @@ lists of directories. The tree must not change while a cache is in use.
 """
 
 import errno
+import functools
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from belljar.elf import Elf, ElfError, Header, read
+from belljar.elf import ElfError, Header, read
 from belljar.elf.const import MAGIC
 from belljar.errors import BelljarError, InputError
 from belljar.ldso import ldcache, loader
 from belljar.ldso.binary import Binary, digest
+from belljar.ldso.image import image_of, read_all, windows
 from belljar.ldso.ldcache import LdCache
 from belljar.ldso.loader import Loader
 from belljar.ldso.root import Place, Root
@@ -32,6 +36,7 @@ class Cache:
         self._loaders: dict[tuple[str, int, int], Loader] = {}
         self._caches: dict[int, LdCache] = {}
         self.lists: dict[tuple[object, ...], tuple[tuple[str, str], ...]] = {}
+        self.providers: dict[tuple[int, int], frozenset[tuple[int, int]]] = {}
 
     def binary(self, place: Place) -> Binary:
         """Return what is in a file; raises ElfError for damaged or other bytes, InputError for no file."""
@@ -39,17 +44,13 @@ class Cache:
         if known is None:
             known = self._binaries[place.identity] = self._read(place)
         if isinstance(known, BelljarError):
-            raise known
+            # Without what led to it before, which would be kept, and grow.
+            raise known.with_traceback(None)
         return known
 
     def ident(self, place: Place) -> bytes:
         """Return the first 20 bytes of a file that is damaged further on: for which machine it was."""
         return self._idents.get(place.identity, b"")
-
-    def offer(self, path: Path, elf: Elf, data: bytes) -> None:
-        """Take over a file that somebody has read already, with all its symbols; `path` is on the host."""
-        info = path.stat()
-        self._binaries.setdefault((info.st_dev, info.st_ino), digest(elf, data))
 
     def loader(self, name: str, header: Header) -> Loader:
         """Return the loader of that name; what upstream's would be where the root has none."""
@@ -90,20 +91,33 @@ class Cache:
 
     def _read(self, place: Place) -> Binary | BelljarError:
         try:
-            data = _bytes(place)
+            with _opened(place) as descriptor:
+                return self._digest(place, descriptor)
         except OSError as error:
             return InputError(f"{place.path}: {error.strerror}")
+
+    def _digest(self, place: Place, descriptor: int) -> Binary | BelljarError:
+        image = image_of(descriptor, os.fstat(descriptor).st_size)
         try:
-            return digest(read(data), data)
+            return digest(read(memoryview(image)), functools.partial(windows, descriptor))
         except ElfError as error:
-            self._idents[place.identity] = data[:20]
-            return error
+            self._idents[place.identity] = image[:20]
+            return error.with_traceback(None)
 
 
 def _bytes(place: Place) -> bytes:
-    """Return a file's bytes; raises OSError. A pipe or device, which might never end, is not opened."""
+    """Return a file's bytes; raises OSError."""
+    with _opened(place) as descriptor:
+        return read_all(descriptor, os.fstat(descriptor).st_size)
+
+
+@contextmanager
+def _opened(place: Place) -> Iterator[int]:
+    """Open a file; raises OSError. A pipe or device, which might never end, is not opened."""
     if not place.is_file:
         raise OSError(errno.EISDIR, "not a regular file", place.path)
     descriptor = os.open(place.host, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
-    with open(descriptor, "rb") as file:
-        return file.read()
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -23,7 +23,7 @@ _HWCAPS_TAG = 1
 _IS_NAMED = 1 << 62
 _NAME_LIMIT = 4096
 # For which libraries an entry is: glibc's sysdeps/generic/ldconfig.h; 3 is ELF for libc.so.6.
-_FLAGS = {
+_FLAGS: dict[int, int] = {
     Machine.X86_64: 0x0303,
     Machine.I386: 0x0003,
     Machine.AARCH64: 0x0A03,
@@ -66,10 +66,13 @@ class LdCache:
         `levels` are the processor's glibc-hwcaps names, best first; `legacy` the names of older
         subdirectories that the loader knows.
         """
-        wanted = _FLAGS.get(Machine(machine), 3) if machine in _FLAGS else 3
+        entries = self._entries.get(_key(name))
+        if entries is None:
+            return None
+        wanted = _FLAGS.get(machine, 3)
         ranks = {level: rank for rank, level in enumerate(levels)}
         best, best_rank = None, len(ranks)
-        for entry in self._entries.get(_key(name), ()):
+        for entry in entries:
             if entry.flags != wanted:
                 continue
             if _is_named(entry.hwcap):

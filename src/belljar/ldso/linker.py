@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
 
 _ABSENT = Outcome()
 # Part of e_flags that the loader compares: floating-point ABI, ELFv1 or ELFv2.
-_ABI_FLAGS = {Machine.RISCV: 0xE, Machine.PPC64: 3}
+_ABI_FLAGS: dict[int, int] = {Machine.RISCV: 0xE, Machine.PPC64: 3}
 _PASSED_OVER = {errno.ENOENT, errno.ENOTDIR, errno.EACCES}
 _OS_ABIS = {0, 3}
 
@@ -259,7 +259,7 @@ def _mismatch(header: Header, wanted: Header) -> str:
         return "for 64-bit programs" if header.is_wide else "for 32-bit programs"
     if header.data == wanted.data and header.machine != wanted.machine:
         return f"for another machine ({header.machine})"
-    mask = _ABI_FLAGS.get(Machine(wanted.machine), 0) if wanted.machine in _ABI_FLAGS else 0
+    mask = _ABI_FLAGS.get(wanted.machine, 0)
     return "for another ABI" if (header.flags ^ wanted.flags) & mask else ""
 
 

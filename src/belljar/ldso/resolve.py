@@ -52,7 +52,7 @@ def resolve(
         loader_found=linker.interpreter is not None,
         objects=tuple(map(_object, linker.objects)),
         edges=tuple(linker.edges),
-        unresolved=tuple(find_unresolved(linker.objects)),
+        unresolved=tuple(find_unresolved(linker.objects, cache.providers)),
         dlopened=tuple(_dlopened(linker)),
     )
 

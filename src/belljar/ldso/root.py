@@ -34,9 +34,16 @@ class Root:
         self._prefix = "" if self.top == Path("/") else str(self.top)
         self._seen: dict[str, os.stat_result | int] = {}
         self._targets: dict[str, str] = {}
+        self._places: dict[str, Place] = {}
 
     def locate(self, path: str) -> Place:
         """Return what an absolute `path` inside the root leads to; raises OSError as open(2) would."""
+        known = self._places.get(path)
+        if known is None:
+            known = self._places[path] = self._locate(path)
+        return known
+
+    def _locate(self, path: str) -> Place:
         real = self._walk(path)
         info = self._look(real)
         return Place(

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from belljar.audit.isa.source import Source, source_of, windows
 from belljar.elf import Elf
 from belljar.elf.const import SegmentType, Tag
 
@@ -56,6 +57,7 @@ KINDS_LIMIT = 1000
 """How many different paths of one file are kept."""
 _TEXT_LIMIT = 256
 _LOOK_BACK = 64
+_STRING_PIECE = 1 << 16
 _TEXT = re.compile(rb"[^\x00-\x1f\x7f\"'<>|;:,()*?\\ ]*")
 _GOES_ON = re.compile(rb"[\w.+~@%-]")
 _INSIDE_PATH = re.compile(rb"(?:/[\w.+~@%-]+|(?<![\w+~@%-])\.\.?)\Z")
@@ -63,9 +65,10 @@ _INSIDE_PATH = re.compile(rb"(?:/[\w.+~@%-]+|(?<![\w+~@%-])\.\.?)\Z")
 
 def find_leaks(data: bytes | mmap.mmap, elf: Elf, prefixes: Iterable[str]) -> tuple[Leak, ...]:
     """Return the paths below `prefixes` that a file names, in the order of their first offsets."""
-    strings, loaded = _loader_strings(data, elf), _loaded(elf)
+    source = source_of(data)
+    strings, loaded = _loader_strings(source, elf), _loaded(elf)
     found: dict[tuple[Where, str], Leak] = {}
-    for offset, text in _hits(data, prefixes):
+    for offset, text in _hits(source, prefixes):
         where = strings.at(offset) or loaded.at(offset) or Where.DEBUG
         known = found.get((where, text))
         if known is not None:
@@ -75,16 +78,18 @@ def find_leaks(data: bytes | mmap.mmap, elf: Elf, prefixes: Iterable[str]) -> tu
     return tuple(sorted(found.values(), key=lambda leak: leak.offset))
 
 
-def _hits(data: bytes | mmap.mmap, prefixes: Iterable[str]) -> Iterator[tuple[int, str]]:
+def _hits(source: Source, prefixes: Iterable[str]) -> Iterator[tuple[int, str]]:
     for prefix in prefixes:
         wanted = prefix.rstrip("/").encode("utf-8", "surrogateescape")
-        at = data.find(wanted)
-        while at >= 0:
-            end = at + len(wanted)
-            if not _GOES_ON.match(data, end) and not _INSIDE_PATH.search(data[max(0, at - _LOOK_BACK) : at]):
-                text = _TEXT.match(data, at, at + _TEXT_LIMIT)
-                yield at, (text[0] if text else wanted).decode("utf-8", "surrogateescape")
-            at = data.find(wanted, end)
+        for offset, data, start, stop in windows(source, len(wanted) + _TEXT_LIMIT):
+            at = data.find(wanted, start)
+            while 0 <= at < stop:
+                end = at + len(wanted)
+                before = data[max(0, at - _LOOK_BACK) : at]
+                if not _GOES_ON.match(data, end) and not _INSIDE_PATH.search(before):
+                    text = _TEXT.match(data, at, at + _TEXT_LIMIT)
+                    yield offset + at, (text[0] if text else wanted).decode("utf-8", "surrogateescape")
+                at = data.find(wanted, end)
 
 
 class _Ranges:
@@ -103,7 +108,7 @@ class _Ranges:
         return where if offset < end else None
 
 
-def _loader_strings(data: bytes | mmap.mmap, elf: Elf) -> _Ranges:
+def _loader_strings(source: Source, elf: Elf) -> _Ranges:
     """Return where the strings stand that the loader reads. Those of one table end at the same NULs."""
     found: dict[int, tuple[int, Where]] = {}
     for segment in elf.segments:
@@ -114,8 +119,17 @@ def _loader_strings(data: bytes | mmap.mmap, elf: Elf) -> _Ranges:
     for entry in elf.dynamic.entries if elf.dynamic and start is not None else ():
         at = (start or 0) + entry.value
         if entry.tag in _NAMING and at not in found:
-            found[at] = (data.find(b"\0", at), _NAMING[entry.tag])
+            found[at] = (_end_of_string(source, at), _NAMING[entry.tag])
     return _Ranges((at, end, where) for at, (end, where) in found.items())
+
+
+def _end_of_string(source: Source, start: int) -> int:
+    """Return where the NUL behind a string is, -1 where there is none."""
+    for at in range(start, len(source), _STRING_PIECE):
+        found = source[at : at + _STRING_PIECE].find(b"\0")
+        if found >= 0:
+            return at + found
+    return -1
 
 
 def _loaded(elf: Elf) -> _Ranges:

@@ -23,18 +23,19 @@ from typing import BinaryIO, cast
 from belljar import fsys
 from belljar.archive.members import Member, Type, holds_tar, opened
 from belljar.audit import ar
+from belljar.audit.content import sparse
 from belljar.errors import InputError
 from belljar.types import Event, Progress, quiet
 
 STDIN = "-"
 """The path that stands for standard input."""
 IN_MEMORY = 32 << 20
-"""How many bytes of one file are held in memory; more are mapped."""
+"""How many bytes of one file are held in memory; of more, what is asked for."""
 _HEAD = 512
 _SEPARATOR = "!"
 
 Content = bytes | mmap.mmap
-"""The bytes of a file, in memory or mapped."""
+"""The bytes of a file; Sparse (belljar.audit.isa.source) for a big one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,14 +323,9 @@ def _gathered(first: bytes, rest: Iterator[bytes], size: int | None) -> Content:
 
 
 def _content(file: BinaryIO) -> Content:
-    """Return what is in a real file, mapped when it is big.
-
-    A small file is read: one that shrinks while it is mapped would end the process with SIGBUS.
-    """
+    """Return what is in a real file; of a big one what its loader looks at, and the rest by pages."""
     size = os.fstat(file.fileno()).st_size
-    if size > IN_MEMORY:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return _whole(file)
+    return sparse(file.fileno(), size) if size > IN_MEMORY else _whole(file)
 
 
 def _whole(file: BinaryIO) -> bytes:

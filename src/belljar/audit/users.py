@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from belljar.audit.isa.source import source_of
 from belljar.audit.subjects import STDIN, Subject, walk
 from belljar.elf import Elf, ElfError, object_references, read, sections_named, words_of
 from belljar.elf.const import Type
@@ -68,7 +69,7 @@ def with_users(report: "Report") -> "Report":
         nonlocal left
         if subject.size <= min(left, FILE_LIMIT):
             left -= subject.size
-            found[subject.name] = users_of(subject.read()[:], wanted[subject.name])
+            found[subject.name] = users_of(source_of(subject.read())[:], wanted[subject.name])
 
     _each({path for path, names in wanted.items() if names}, look)
     return replace(report, users=tuple(found.items()))

@@ -5,13 +5,14 @@
 3. Else who calls what, and who asks the CPU first, decides between a firm need and doubt.
 """
 
+import mmap
 import re
 
 from belljar.audit.isa.code import Machine
 from belljar.audit.isa.facts import By, Effort, Extension, IsaFacts, Tier
 from belljar.audit.isa.image import Image
 from belljar.audit.isa.load import LoadProof, prove_load
-from belljar.audit.isa.source import Source
+from belljar.audit.isa.source import Source, source_of
 from belljar.audit.isa.survey import survey
 from belljar.audit.machines import arch_of
 from belljar.elf import Elf
@@ -24,7 +25,7 @@ _VARIANT = re.compile(
 )
 
 
-def examine(data: Source, elf: Elf, *, name: str = "", effort: Effort = Effort.FULL) -> IsaFacts:
+def examine(data: Source | mmap.mmap, elf: Elf, *, name: str = "", effort: Effort = Effort.FULL) -> IsaFacts:
     """Say which CPU the file with these bytes needs; `name` is its path, which may tell a variant.
 
     Never raises on damaged files: what cannot be read is not proven, and the note says so.
@@ -38,19 +39,20 @@ def examine(data: Source, elf: Elf, *, name: str = "", effort: Effort = Effort.F
     return survey(machine.image, machine, facts, loaded) if effort == Effort.FULL else facts
 
 
-def machine_of(data: Source, elf: Elf) -> Machine | None:
+def machine_of(data: Source | mmap.mmap, elf: Elf) -> Machine | None:
     """Return who decodes a file's code; None where nobody does."""
     if elf.header.type not in (Type.EXEC, Type.DYN):
         return None
+    source = source_of(data) if isinstance(data, mmap.mmap) else data
     match arch_of(elf.header):
         case "x86_64":
             from belljar.audit.isa.x86 import X86
 
-            return X86(Image(data, elf))
+            return X86(Image(source, elf))
         case "aarch64":
             from belljar.audit.isa.aarch64 import Aarch64
 
-            return Aarch64(Image(data, elf))
+            return Aarch64(Image(source, elf))
         case _:
             return None
 

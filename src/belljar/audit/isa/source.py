@@ -1,20 +1,25 @@
-"""Where code is read from: bytes, or a file of which a little is held at a time.
+"""Where files are read from: bytes, or a file of which a little is held at a time.
 
-Nobody looks at all of a big library at once, so it is read in pages as they are asked for. It is not
-mapped: one that shrinks while it is mapped would end the process with SIGBUS.
+Nobody looks at all of a big library at once, so it is read in pages as they are asked for, or from one end
+to the other in windows. It is not mapped: one that shrinks while it is mapped would end the process with
+SIGBUS.
 """
 
+import mmap
 import os
+import weakref
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 _PAGE = 1 << 16
 _HELD = 64
 """How many pages are held: 4 MB."""
+_WINDOW = 4 << 20
 
 
 class Source(Protocol):
-    """The bytes of a file, by slices: `bytes`, `mmap`, or `Pages`."""
+    """The bytes of a file, by slices: `bytes` or `Pages`."""
 
     def __len__(self) -> int:
         """Return the size of the file."""
@@ -56,3 +61,39 @@ class Pages:
             offset += len(chunk)
             size -= len(chunk)
         return (chunks[0] if len(chunks) == 1 else b"".join(chunks)) + bytes(size)
+
+
+class Sparse(mmap.mmap):
+    """A big file in memory that is zero but for what somebody reads into it; `pages` has all of it."""
+
+    pages: Pages
+
+    @classmethod
+    def of(cls, descriptor: int, size: int) -> "Sparse":
+        """Return memory for an open file of that size, which stays open until `pages` is gone."""
+        image = cls(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        own = os.dup(descriptor)
+        image.pages = Pages(own, size)
+        weakref.finalize(image.pages, os.close, own)
+        return image
+
+
+def source_of(content: bytes | mmap.mmap) -> Source:
+    """Return all bytes of what may be Sparse."""
+    return content.pages if isinstance(content, Sparse) else content
+
+
+class Window(NamedTuple):
+    """A part of a file: `data` begins at `offset`; what is new in it goes from `start` to `end`."""
+
+    offset: int
+    data: bytes
+    start: int
+    end: int
+
+
+def windows(source: Source, margin: int) -> Iterator[Window]:
+    """Yield a file part by part, with so many bytes on both sides of what is new."""
+    for start in range(0, len(source), _WINDOW):
+        end, begin = min(start + _WINDOW, len(source)), max(0, start - margin)
+        yield Window(begin, source[begin : end + margin], start - begin, end - begin)

@@ -10,7 +10,9 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import IO, cast
 
+from belljar.audit.isa.source import Source
 from belljar.elf import Elf
 from belljar.elf.const import SegmentType, Tag
 
@@ -94,12 +96,15 @@ _NOBITS = 8
 _ALLOC = 2
 _COMPRESSED = 0x800
 _SECTION_LIMIT = 100_000
-_STRING_LIMIT = 1 << 16
+_NAMES_LIMIT = 16 << 20
+_NAME_LIMIT = 256
+STRING_LIMIT = 1 << 16
+"""How long a string may be that the loader reads."""
 _INFLATED_LIMIT = 1 << 30
 _WITHOUT_PATHS = ("loc", "ranges", "rnglists", "loclists", "aranges", "abbrev", "frame", "addr", "names")
 
 
-def loader_strings(data: bytes, elf: Elf) -> tuple[Place, ...]:
+def loader_strings(data: Source, elf: Elf) -> tuple[Place, ...]:
     """Return where the strings stand that the kernel and the loader read."""
     found = [
         Place(segment.offset, segment.offset + segment.file_size, Where.INTERPRETER)
@@ -111,8 +116,8 @@ def loader_strings(data: bytes, elf: Elf) -> tuple[Place, ...]:
     for entry in elf.dynamic.entries if elf.dynamic and start is not None else ():
         if entry.tag in _NAMING:
             at = (start or 0) + entry.value
-            end = data.find(b"\0", at, at + _STRING_LIMIT)
-            found.append(Place(at, end if end >= 0 else at, _NAMING[entry.tag]))
+            size = max(data[at : at + STRING_LIMIT].find(b"\0"), 0)
+            found.append(Place(at, at + size, _NAMING[entry.tag]))
     return tuple(found)
 
 
@@ -135,33 +140,35 @@ def _where(section: Section) -> Where:
     return Where.DEBUG if is_debug else Where.UNLOADED
 
 
-def read_sections(data: bytes, elf: Elf) -> tuple[Section, ...]:
+def read_sections(data: Source, elf: Elf) -> tuple[Section, ...]:
     """Return the section headers; none where the table is missing or damaged."""
     order = ">" if elf.header.is_big_endian else "<"
     wide = elf.header.is_wide
     form = struct.Struct(order + ("IIQQQQIIQQ" if wide else "10I"))
     try:
-        offset = struct.unpack_from(order + ("Q" if wide else "I"), data, 0x28 if wide else 0x20)[0]
-        size, count, names = struct.unpack_from(order + "HHH", data, 0x3A if wide else 0x2E)
+        offset, *_ = struct.unpack(
+            order + ("Q" if wide else "I"), data[0x28:0x30] if wide else data[0x20:0x24]
+        )
+        size, count, names = struct.unpack(order + "HHH", data[0x3A:0x40] if wide else data[0x2E:0x34])
         if not offset or size != form.size:
             return ()
-        first = form.unpack_from(data, offset)
+        first = form.unpack(data[offset : offset + size])
         count = min(count or first[5], _SECTION_LIMIT, (len(data) - offset) // form.size)
-        headers = [form.unpack_from(data, offset + number * size) for number in range(count)]
+        headers = list(form.iter_unpack(data[offset : offset + count * size]))
         labels = headers[first[6] if names == 0xFFFF else names]
     except (struct.error, IndexError, OverflowError, ValueError):
         return ()
-    return tuple(_section(data, fields, labels[4], labels[4] + labels[5]) for fields in headers)
+    texts = data[labels[4] : min(labels[4] + labels[5], labels[4] + _NAMES_LIMIT)]
+    return tuple(_section(texts, fields) for fields in headers)
 
 
-def _section(data: bytes, fields: tuple[int, ...], names: int, names_end: int) -> Section:
-    start = names + fields[0]
-    end = data.find(b"\0", start, min(names_end, start + 256)) if start < len(data) else -1
-    name = data[start:end].decode("utf-8", "replace") if end >= 0 else ""
+def _section(texts: bytes, fields: tuple[int, ...]) -> Section:
+    end = texts.find(b"\0", fields[0], fields[0] + _NAME_LIMIT)
+    name = texts[fields[0] : end].decode("utf-8", "replace") if end >= 0 else ""
     return Section(name=name, type=fields[1], flags=fields[2], offset=fields[4], size=fields[5])
 
 
-def inflated(data: bytes, elf: Elf, section: Section) -> Iterator[bytes] | None:
+def inflated(data: Source, elf: Elf, section: Section) -> Iterator[bytes] | None:
     """Return the content of a compressed debug section in chunks; None for any other section.
 
     Damage ends the content early. Sections that hold no text are left out.
@@ -174,14 +181,14 @@ def inflated(data: bytes, elf: Elf, section: Section) -> Iterator[bytes] | None:
         header = 24 if elf.header.is_wide else 12
         if end - start < header:
             return None
-        method = struct.unpack_from(">I" if elf.header.is_big_endian else "<I", data, start)[0]
+        method = int.from_bytes(data[start : start + 4], "big" if elf.header.is_big_endian else "little")
         return _inflate(data, start + header, end, method)
     if section.name.startswith(".zdebug") and data[start : start + 4] == b"ZLIB":
         return _inflate(data, start + 12, end, 1)
     return None
 
 
-def _inflate(data: bytes, start: int, end: int, method: int) -> Iterator[bytes]:
+def _inflate(data: Source, start: int, end: int, method: int) -> Iterator[bytes]:
     """Yield what a range holds; 1 is zlib, 2 is zstd (gABI, ch_type)."""
     left = _INFLATED_LIMIT
     for chunk in _zlib(data, start, end) if method == 1 else _zstd(data, start, end) if method == 2 else ():
@@ -194,7 +201,7 @@ def _inflate(data: bytes, start: int, end: int, method: int) -> Iterator[bytes]:
 _STEP = 1 << 20
 
 
-def _zlib(data: bytes, start: int, end: int) -> Iterator[bytes]:
+def _zlib(data: Source, start: int, end: int) -> Iterator[bytes]:
     engine = zlib.decompressobj()
     try:
         for at in range(start, end, _STEP):
@@ -206,14 +213,25 @@ def _zlib(data: bytes, start: int, end: int) -> Iterator[bytes]:
         return
 
 
-def _zstd(data: bytes, start: int, end: int) -> Iterator[bytes]:
-    import io
-
+def _zstd(data: Source, start: int, end: int) -> Iterator[bytes]:
     import zstandard
 
+    pieces = cast(IO[bytes], _Pieces(data, start, end))  # of a file, no more than `read` is used
     try:
-        with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data[start:end])) as reader:
+        with zstandard.ZstdDecompressor().stream_reader(pieces) as reader:
             while chunk := reader.read(4 * _STEP):
                 yield chunk
     except zstandard.ZstdError:
         return
+
+
+class _Pieces:
+    """A range of a file as something to `read` from."""
+
+    def __init__(self, data: Source, start: int, end: int) -> None:
+        self._data, self._at, self._end = data, start, end
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, none at the end."""
+        start, self._at = self._at, min(self._at + size, self._end)
+        return self._data[start : self._at]

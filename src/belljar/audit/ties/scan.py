@@ -14,8 +14,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from belljar.audit.isa.source import Source, source_of, windows
 from belljar.audit.ties.patterns import STANDARD, Certainty, Kind, Row, Table, table_of
 from belljar.audit.ties.places import (
+    STRING_LIMIT,
     Place,
     Places,
     Where,
@@ -29,8 +31,10 @@ from belljar.elf import Elf
 TIES_LIMIT = 1000
 """How many different ties of one file are kept."""
 _TEXT_LIMIT = 512
-_WINDOW = 16 << 20
 _LOOK_BACK = 256
+_MARGIN = 4096
+"""What lies around a path, and the path: no more than this is looked at on either side."""
+_HEAD_LIMIT = 1 << 20
 _MARSHALLED_LIMIT = 1 << 20
 _TEXT = re.compile(rb"[^\x00-\x20\x7f\"'`<>|;:,()*?\\{}$]*")
 _GOES_BACK = re.compile(rb"[\w.+~@%/-]*\Z")
@@ -82,16 +86,13 @@ class Scanner:
 
     def ties_of(self, path: str, data: bytes | mmap.mmap, elf: Elf | None = None) -> tuple[Tie, ...]:
         """Return the ties of a file with these bytes, in the order of their offsets."""
-        found = _Found(path)
-        content: bytes = data  # type: ignore[assignment]  # what is asked of it, a mapping gives too
+        found, source = _Found(path), source_of(data)
         if elf is None:
-            where = where_of(path, content[:_LOOK_BACK])
-            self._add_head(content, found, where)
-            self._collect(content, found, Places(()), where, is_byte_code=where is Where.BYTE_CODE)
+            where = where_of(path, source[:_LOOK_BACK])
+            self._add_head(source, found, where)
+            self._collect(source, found, Places(()), where, is_byte_code=where is Where.BYTE_CODE)
         else:
-            self._collect_elf(content, elf, found)
-        if isinstance(data, mmap.mmap):
-            data.madvise(mmap.MADV_DONTNEED)
+            self._collect_elf(source, elf, found)
         return found.ties
 
     def ties_of_link(self, path: str, target: str) -> tuple[Tie, ...]:
@@ -103,7 +104,7 @@ class Scanner:
 
     def _collect(
         self,
-        data: bytes,
+        source: Source,
         found: "_Found",
         places: Places,
         default: Where,
@@ -111,14 +112,21 @@ class Scanner:
         is_byte_code: bool = False,
     ) -> None:
         otherwise = Place(0, 0, default)
-        for hit in _hits(data, self._table, is_byte_code=is_byte_code):
+        for hit in _hits(source, self._table, is_byte_code=is_byte_code):
             found.add(hit, places.at(hit.offset) or otherwise)
-        for match in self._names.finditer(data) if self._names else ():
-            row = Row(kind=Kind.NAME, certainty=Certainty.LIKELY, pattern=b"")
-            hit = _Hit(row, match.start(), match[0], match[0])
+        for hit in self._named(source) if self._names else ():
             found.add(hit, places.at(hit.offset) or otherwise)
 
-    def _collect_elf(self, data: bytes, elf: Elf, found: "_Found") -> None:
+    def _named(self, source: Source) -> Iterator[_Hit]:
+        """Yield the given names in some bytes."""
+        row = Row(kind=Kind.NAME, certainty=Certainty.LIKELY, pattern=b"")
+        for offset, data, start, end in windows(source, _MARGIN):
+            for match in self._names.finditer(data, start) if self._names else ():
+                if match.start() >= end:
+                    break
+                yield _Hit(row, offset + match.start(), match[0], match[0])
+
+    def _collect_elf(self, data: Source, elf: Elf, found: "_Found") -> None:
         strings = loader_strings(data, elf)
         sections = read_sections(data, elf)
         for place in strings:
@@ -132,23 +140,24 @@ class Scanner:
             for hit in _hits_in_chunks(chunks, self._table) if chunks is not None else ():
                 found.add(replace(hit, offset=section.offset), place)
 
-    def _add_search_path(self, data: bytes, found: "_Found", place: Place) -> None:
+    def _add_search_path(self, data: Source, found: "_Found", place: Place) -> None:
         """Add what is absolute in a search path."""
         at = place.start
-        for entry in data[place.start : place.end].rstrip(b"\0").split(b":"):
+        end = min(place.end, place.start + STRING_LIMIT)
+        for entry in data[place.start : end].rstrip(b"\0").split(b":"):
             self._add_fixed(found, entry, at, place)
             at += len(entry) + 1
 
-    def _add_head(self, data: bytes, found: "_Found", where: Where) -> None:
+    def _add_head(self, data: Source, found: "_Found", where: Where) -> None:
         """Add what binds a text to a directory: its `#!` line, its prefix."""
         if data[:2] == b"#!":
-            line = bytes(data[:4096]).partition(b"\n")[0]
+            line = data[:4096].partition(b"\n")[0]
             start = len(line) - len(line[2:].lstrip())
             words = line[start:].split()
             if words:
                 self._add_fixed(found, words[0], start, Place(0, 0, Where.SHEBANG))
         elif where in _ASSIGNMENTS:
-            for match in _ASSIGNMENTS[where].finditer(data):
+            for match in _ASSIGNMENTS[where].finditer(data[:_HEAD_LIMIT]):
                 self._add_fixed(found, match[1], match.start(1), Place(0, 0, where))
 
     def _add_fixed(self, found: "_Found", text: bytes, offset: int, place: Place) -> None:
@@ -255,23 +264,19 @@ _PROSE = (
 )
 
 
-def _hits(data: bytes, table: Table, *, is_byte_code: bool = False) -> Iterator[_Hit]:
-    """Yield the paths in some bytes; those of a mapping are let go of on the way."""
-    mapping = data if isinstance(data, mmap.mmap) else None
+def _hits(source: Source, table: Table, *, is_byte_code: bool = False) -> Iterator[_Hit]:
+    """Yield the paths in some bytes."""
     done = 0
-    for start in range(0, len(data), _WINDOW):
-        end = min(start + _WINDOW, len(data))
+    for offset, data, start, end in windows(source, _MARGIN):
         # A match may reach beyond the window; none is missed, since each is looked for from its first byte.
-        for match in table.search.finditer(data, start, min(end + _TEXT_LIMIT, len(data))):
+        for match in table.search.finditer(data, start, end + _TEXT_LIMIT):
             at = match.start()
-            if at < done or at >= end:
+            if offset + at < done or at >= end:
                 continue
             hit = _hit(data, at, table, is_byte_code=is_byte_code)
             if hit is not None:
-                done = hit.offset + len(hit.text)
-                yield hit
-        if mapping is not None:
-            mapping.madvise(mmap.MADV_DONTNEED, start, end - start)
+                done = offset + hit.offset + len(hit.text)
+                yield replace(hit, offset=offset + hit.offset) if offset else hit
 
 
 def _hits_in_chunks(chunks: Iterable[bytes], table: Table) -> Iterator[_Hit]:

@@ -65,13 +65,17 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """All that relocating `tree` takes. `moves` are the (old, new) prefixes, the longest old one first."""
+    """All that relocating `tree` takes. `moves` are the (old, new) prefixes, the longest old one first.
+
+    `alias` is a symbolic link outside of the tree and its target, which the moves rely on.
+    """
 
     tree: Path
     moves: tuple[tuple[bytes, bytes], ...]
     changes: Sequence[FileChange | LinkChange | NewFile] = ()
     refusals: Sequence[Refusal] = ()
     notes: Sequence[str] = field(default=())
+    alias: tuple[Path, Path] | None = None
 
     def describe(self) -> list[str]:
         """Return the plan for a person, one line a change, refusals last."""
@@ -89,6 +93,7 @@ class Plan:
                 for item in self.refusals
             ],
             "notes": list(self.notes),
+            "alias": None if self.alias is None else list(map(str, self.alias)),
         }
 
 

@@ -1,0 +1,74 @@
+"""Programs and libraries: strings are overwritten where the new prefix fits.
+
+A new prefix that is not longer is a matter of `binary`. A longer one has room in one place: what the kernel
+and the loader read (interpreter, RPATH, RUNPATH, absolute names of libraries) can be put elsewhere in the
+file by the ELF editor. All other strings are code and data with fixed places: refused. Debugging information
+is never loaded: it keeps the old path, which is noted.
+"""
+
+from belljar.elf import ElfError
+from belljar.elf.names import EditRefused
+from belljar.relocate.foreign.binary import note_doubt, overwrite
+from belljar.relocate.foreign.loader import loader_splices
+from belljar.relocate.foreign.moves import Hit
+from belljar.relocate.foreign.pieces import pieces
+from belljar.relocate.foreign.subject import Finding, Subject
+from belljar.relocate.pieces.image import Image, images
+
+_LOADER = (".interp", ".dynstr")
+
+
+def plan_elf(subject: Subject, finding: Finding) -> None:
+    """Plan the edits of one ELF file, and say what of it cannot be moved."""
+    image = next(iter(images(subject.fd, [hit.offset for hit in subject.hits] or [0])), None)
+    taken = _plan_loader(subject, finding)
+    for hit in subject.hits:
+        if any(begin < hit.end and hit.offset < end for begin, end in taken):
+            continue
+        _plan_hit(subject, finding, hit, image)
+    for piece in pieces(subject, image) if image else ():
+        letters = piece.letters[:32].decode(errors="replace")
+        finding.refuse(
+            subject.path,
+            f"a piece of the prefix in code, {letters!r}: the compiler split a path",
+            offset=piece.offset,
+            section=piece.section,
+        )
+
+
+def _plan_loader(subject: Subject, finding: Finding) -> list[tuple[int, int]]:
+    """Let the editor change what the loader reads, where overwriting cannot; return what it deals with."""
+    longer = any(len(hit.pair[1]) > len(hit.pair[0]) for hit in subject.hits if not hit.doubt)
+    if not (subject.hits and (longer or subject.options.relative)):
+        return []
+    try:
+        edits = loader_splices(subject)
+    except (ElfError, EditRefused) as error:
+        finding.refuse(subject.path, f"the loader's strings cannot be edited: {error.message}")
+        return []
+    if not edits.splices:
+        return []
+    finding.splices += edits.splices
+    for reason in edits.reasons:
+        finding.because(reason)
+    return [*((item.offset, item.end) for item in edits.splices), *edits.dead]
+
+
+def _plan_hit(subject: Subject, finding: Finding, hit: Hit, image: Image | None) -> None:
+    region = image.region(hit.offset) if image else None
+    section = region.name if region else ""
+    if hit.doubt:
+        note_doubt(subject, finding, hit, section)
+        return
+    is_loaded = region is None or region.address or _is_object(subject) or not section
+    if len(hit.pair[1]) > len(hit.pair[0]) and not is_loaded:
+        note = f"{subject.path}: {section}: is never loaded, keeps the old prefix"
+        if note not in finding.notes:
+            finding.notes.append(note)
+        return
+    overwrite(subject, finding, hit, section=section)
+
+
+def _is_object(subject: Subject) -> bool:
+    """Whether it is ET_REL, where no section has an address."""
+    return subject.head[16:18] in (b"\1\0", b"\0\1")

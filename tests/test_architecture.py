@@ -13,7 +13,7 @@ ROWS = [
     {"fsys", "references"},
     {"elf", "store", "archive"},
     {"ldso"},
-    {"recipe", "relocate", "audit"},
+    {"recipe", "relocate", "seal", "audit"},
     {"build"},
     {"verify"},
     {"report"},

@@ -1,0 +1,38 @@
+"""The stubs that are shipped are what their source gives."""
+
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def tool():
+    spec = importlib.util.spec_from_file_location("stub_tool", ROOT / "tools/stub.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_building_it_again_gives_every_byte(machine, tmp_path):
+    made = tool()
+    assert importlib.metadata.version("ziglang") == made.VERSION
+    shipped = (ROOT / "src/belljar/seal/stub" / f"{machine}.bin").read_bytes()
+    assert made.build(machine, tmp_path) == shipped
+
+
+def test_it_holds_no_relocations_and_no_writable_data(tmp_path):
+    from elftools.elf.elffile import ELFFile
+
+    made = tool()
+    for machine in made.MACHINES:
+        made.build(machine, tmp_path)
+        with (tmp_path / f"{machine}.elf").open("rb") as file:
+            elf = ELFFile(file)
+            names = {section.name for section in elf.iter_sections() if section["sh_flags"] & 2}
+            loads = [segment for segment in elf.iter_segments() if segment["p_type"] == "PT_LOAD"]
+        assert names == {".text"}
+        assert [segment["p_flags"] for segment in loads] == [5]

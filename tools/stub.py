@@ -1,0 +1,49 @@
+"""Build src/belljar/seal/stub/*.bin, the entry of sealed programs, from stub.c.
+
+    .venv/bin/python tools/stub.py [DIRECTORY]
+
+The compiler is zig's clang, from the PyPI package `ziglang` (a requirement of the tests). Its release decides
+the bytes: VERSION made those that are there. tests/scenario/test_seal_stub.py builds them again.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+VERSION = "0.17.0"
+SOURCE = Path(__file__).parent.parent / "src" / "belljar" / "seal" / "stub"
+FLAGS = (
+    "-Os -fPIC -ffreestanding -nostdlib -fomit-frame-pointer -fno-stack-protector -fno-sanitize=all"
+    " -fno-unwind-tables -fno-asynchronous-unwind-tables -fno-jump-tables -Wall -Wextra -Werror"
+)
+# The registers of floating point are the program's: nothing of them is touched.
+MACHINES = {
+    "x86_64": "-mno-sse -mno-mmx -mno-red-zone -fcf-protection=none",
+    "aarch64": "-mgeneral-regs-only",
+}
+
+
+def build(machine: str, into: Path) -> bytes:
+    """Compile the stub for a machine, with all that is left over in `into`; return its bytes."""
+    zig = [sys.executable, "-m", "ziglang"]
+    target = ["-target", f"{machine}-freestanding-none", f'-DARCHITECTURE="{machine}.h"']
+    flags = [*target, *FLAGS.split(), *MACHINES[machine].split()]
+    made, linked, raw = (into / f"{machine}.{end}" for end in ("o", "elf", "bin"))
+    script = ["-T", SOURCE / "stub.ld", "-e", "stub_start", "--build-id=none", "-static"]
+    _run([*zig, "cc", *flags, "-c", SOURCE / "stub.c", "-o", made])
+    _run([*zig, "ld.lld", *script, "-o", linked, made])
+    _run([*zig, "objcopy", "-O", "binary", linked, raw])
+    return raw.read_bytes()
+
+
+def _run(command: list[str | Path]) -> None:
+    subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    directory = Path(sys.argv[1]) if len(sys.argv) > 1 else SOURCE
+    import tempfile
+
+    for name in MACHINES:
+        with tempfile.TemporaryDirectory() as scratch:
+            (directory / f"{name}.bin").write_bytes(build(name, Path(scratch)))

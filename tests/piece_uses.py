@@ -112,3 +112,132 @@ def c_source(uses: Sequence[str], prefix: str) -> str:
         )
     )
     return text.replace("@", prefix)
+
+
+DESIGN_CPP = (
+    'std::string s("@/ctor"); put(s.c_str());',
+    'std::string s = "@"; s += "/more"; put(s.c_str());',
+    'std::string s = std::string(a) + ":@/plus"; put(s.c_str());',
+    'std::string s; s.append("@/append").assign("-I@/assign"); put(s.c_str());',
+    'std::vector<std::string> v{"@/one", "x@/two", "PATH=@/three"}; for (auto &s : v) put(s.c_str());',
+    'std::map<std::string, int> m{{"@/k", 1}, {"ab@/k", 2}}; out += m[a];',
+    'std::ostringstream s; s << "@/os" << out; put(s.str().c_str());',
+    'std::string_view v = a; out += v == "@/view";',
+    'std::string_view v = a; out += v.compare("@/compare") + v.rfind("@");',
+    'std::string v = a; out += v == "@" || v.compare(0, 96, "@") == 0;',
+    'constexpr std::array<char, 97> c = [] { std::array<char, 97> r{}; const char t[] = "@";'
+    " for (int i = 0; i < 97; i++) r[i] = t[i]; return r; }(); auto d = c; put(d.data());",
+    'char s[] = "@/char"; put(s);',
+    'std::string s = "1234567@/seven"; put(s.c_str());',
+    'std::filesystem::path p("@/share"); put((p / "x").c_str());',
+)
+HELD_OUT_CPP = (
+    'std::string s(100, 0); std::copy_n("@", 96, s.begin()); put(s.c_str());',
+    'std::array<std::string, 2> s{"--with=@", "@@"}; put(s[out & 1].c_str());',
+    'constexpr std::array<char, 99> c = [] { std::array<char, 99> r{"ab"}; const char t[] = "@";'
+    " for (int i = 0; i < 97; i++) r[i + 2] = t[i]; return r; }(); auto d = c; put(d.data());",
+    'std::string s; s.insert(0, "abc@/insert"); s.replace(0, 3, "@"); put(s.c_str());',
+    'std::u16string s = u"@/u16"; put((const char *)s.data());',
+    'std::wstring s(L"@/w"); s += L"ab@"; put((const char *)s.data());',
+    'using namespace std::string_literals; auto s = "q@\\0@"s; put(s.c_str());',
+    'struct T { char p[97]; int n; }; T t{"@", out}; std::vector<T> v(3, t); put(v[1].p);',
+    'std::initializer_list<const char *> l{"@/a", "b@/b"}; for (auto i : l) put(i);',
+    'if (std::string_view(a).substr(0, 96) == "@") put("yes");',
+    'static const std::string s = "static@/s"; put(s.c_str());',
+    'auto f = [](std::string s) { return s + "@/lambda"; }; put(f(a).c_str());',
+)
+_CPP_HEAD = "".join(
+    f"#include <{name}>\n"
+    for name in (
+        *("algorithm", "array", "cstring", "filesystem", "initializer_list", "map", "sstream", "string"),
+        *("string_view", "vector"),
+    )
+)
+
+
+def cpp_source(uses: Sequence[str], prefix: str) -> str:
+    """One C++ file with a function for each use."""
+    functions = "".join(
+        f"__attribute__((noinline)) void use{number}(char *b, const char *a) {{ {use} }}\n"
+        for number, use in enumerate(uses)
+    )
+    calls = "".join(f" use{number}(v[2], v[1]);" for number in range(len(uses)))
+    text = (
+        f"{_CPP_HEAD}int out; __attribute__((noinline)) void put(const char *s) {{ out += puts(s); }}\n"
+        f"{functions}int main(int c, char **v) {{{calls} return out; }}\n"
+    )
+    return text.replace("@", prefix)
+
+
+DESIGN_RUST = (
+    'put("@/x".to_string());',
+    'put(String::from("ab@/y"));',
+    'put(format!("@/{}/z", a));',
+    'put(concat!("PATH=@", "/bin").to_string());',
+    'let mut s = a.to_string(); s.push_str("@/push"); put(s);',
+    'put(std::path::PathBuf::from("@").join("lib").display().to_string());',
+    'put((a == "@").to_string());',
+    'put(a.starts_with("@").to_string());',
+    'put(match a { "@/1" => "one", "x@/2" => "two", _ => "none" }.to_string());',
+    'put(a.strip_prefix("@").unwrap_or("no").to_string());',
+    'let b: [u8; 96] = *b"@"; put(format!("{:?}", b));',
+    'let b: [u8; 99] = *b"abc@"; put(format!("{:?}", b));',
+)
+HELD_OUT_RUST = (
+    'let v = vec!["@/a", "b@/b", "cc@/c"]; put(v.join(":"));',
+    'put(a.replace("@", "/elsewhere"));',
+    'let mut b = [0u8; 200]; b[7..103].copy_from_slice(b"@"); put(format!("{:?}", b));',
+    'const C: &[u8; 101] = b"12345@"; let mut d = *C; d[0] = a.len() as u8; put(format!("{:?}", d));',
+    'put((a.as_bytes().ends_with(b"/etc@")).to_string());',
+    'put(std::ffi::CString::new("@/c").unwrap().into_string().unwrap());',
+    'put(a.split("@/sep").count().to_string());',
+    'put((a == "12@34" || a == "@@").to_string());',
+)
+
+
+def rust_source(uses: Sequence[str], prefix: str) -> str:
+    """One Rust file with a function for each use."""
+    functions = "".join(
+        f"#[inline(never)] fn use{number}(a: &str) {{ {use} }}\n" for number, use in enumerate(uses)
+    )
+    calls = " ".join(f"use{number}(&a);" for number in range(len(uses)))
+    text = (
+        '#![allow(warnings)]\n#[inline(never)] fn put(s: String) { println!("{}", s); }\n'
+        f"{functions}fn main() {{ let a = std::env::args().nth(1).unwrap(); {calls} }}\n"
+    )
+    return text.replace("@", prefix)
+
+
+DESIGN_GO = (
+    'println("@/x" + a)',
+    "const c = `ab@/y`; println(c + a)",
+    'println(strings.HasPrefix(a, "@"), a == "@/eq")',
+    'switch a { case "@/1": println(1); case "x@/2": println(2) }',
+    'b := []byte("@/bytes"); b[1] += a[0]; println(string(b))',
+    'var b [96]byte; copy(b[:], "@"); b[1] += a[0]; println(string(b[:]))',
+    'println(strings.Join([]string{a, "@/join"}, ":"), strings.TrimPrefix(a, "@"))',
+    'println(bytes.Equal([]byte(a), []byte("@")))',
+    'b := []byte("abc@/lead"); b[0] += a[0]; println(string(b))',
+)
+HELD_OUT_GO = (
+    'b := append([]byte(a), "q@/append"...); println(string(b))',
+    'm := map[string]int{"@/a": 1, "b@/b": 2}; println(m[a])',
+    'b := []byte("PATH=@:@/bin"); b[2] += a[0]; println(string(b))',
+    'type t struct { p [100]byte; n int }; v := t{n: len(a)}; copy(v.p[2:], "@"); println(string(v.p[:]), v.n)',
+    'println(strings.Replace(a, "@", "/x", -1), strings.Contains(a, "zz@"))',
+    'b := []byte("12@"); c := []byte("123456@"); b[0] += a[0]; c[0] += a[0]; println(string(b), string(c))',
+    'println(bytes.HasPrefix([]byte(a), []byte("-L@")), a > "@")',
+)
+
+
+def go_source(uses: Sequence[str], prefix: str) -> str:
+    """One Go file with a function for each use."""
+    functions = "".join(
+        f"//go:noinline\nfunc use{number}(a string) {{ {use} }}\n" for number, use in enumerate(uses)
+    )
+    calls = "; ".join(f"use{number}(a)" for number in range(len(uses)))
+    text = (
+        'package main\nimport ("bytes"; "os"; "strings")\nvar _ = bytes.Equal\nvar _ = strings.Join\n'
+        f"{functions}func main() {{ a := os.Args[1]; {calls} }}\n"
+    )
+    return text.replace("@", prefix)

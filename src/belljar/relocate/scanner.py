@@ -157,7 +157,7 @@ def _scan_file(path: str, window: Window) -> _Found:
             _sort(place, found)
             if is_aarch64:
                 hints += aarch64.hints(place)
-        if found.runs or hints or window.hints:
+        if found.runs or hints or window.hints or found.references:
             _resolve(fd, sorted([*hints, *window.hints]), found)
         if kind := compressed.format_of(head[:6]):
             _search_inside(fd, kind, found)
@@ -171,7 +171,8 @@ def _resolve(fd: int, hints: list[int], found: _Found) -> None:
     if len(hints) >= HINTS or len(found.runs) >= HINTS:
         found.unsupported.append((found.runs[0].offset if found.runs else hints[0], _TOO_MANY, ""))
         return
-    resolved = pieces.resolve(fd, sorted(found.runs), hints)
+    wholes = [reference.offset for reference in found.references if reference.is_whole]
+    resolved = pieces.resolve(fd, wholes, sorted(found.runs), hints)
     found.references = _disjoint([*found.references, *resolved.references], found)
     for trace in resolved.left:
         reason = f", {trace.reason}" if trace.reason else ""

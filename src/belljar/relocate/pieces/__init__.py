@@ -11,16 +11,18 @@ Rejected: to rewrite every run as it stands (1 in 4 of gcc's programs is then wr
 double build tells the pieces apart, which costs every build twice and helps nobody who has one tree.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from belljar.elf.const import Machine
 from belljar.placeholder import DIRECTORY_LIMIT
 from belljar.references import Reference
 from belljar.relocate.pieces import aarch64, constants, x86
 from belljar.relocate.pieces.image import Image, Region, images
 from belljar.relocate.search import Run
 
-_AARCH64 = 183
+_LEAD = 64
+"""How many bytes of text may stand before the placeholder in a string that is copied in part."""
 INCOMPLETE = "a part of the placeholder whose other parts were not recognised"
 
 
@@ -41,29 +43,32 @@ class Pieces:
     left: list[Trace] = field(default_factory=list)
 
 
-def resolve(fd: int, runs: Sequence[Run], hints: Sequence[int]) -> Pieces:
+def resolve(fd: int, wholes: Sequence[int], runs: Sequence[Run], hints: Sequence[int]) -> Pieces:
     """Turn the runs in an open file that are not whole into references, as far as they are certain.
 
-    `hints` are places that mean something in code only. Both ascend.
+    `wholes` are where the whole placeholder stands, `hints` places that mean something in code only. All
+    ascend.
     """
     found = Pieces()
     rest = set(runs)
-    for image in images(fd, [*(run.offset for run in runs), *hints]):
-        inside = [run for run in runs if image.base <= run.offset < image.end]
+    for image in images(fd, [*wholes, *(run.offset for run in runs), *hints]):
+        inside = [run for run in runs if run.offset in image]
         rest.difference_update(inside)
-        _Image(fd, image).resolve(inside, [hint for hint in hints if image.base <= hint < image.end], found)
+        work = _Image(fd, image, [place for place in wholes if place in image])
+        work.resolve(inside, [hint for hint in hints if hint in image], found)
     found.left += [Trace(run=run) for run in sorted(rest)]
     found.references.sort()
     return found
 
 
 class _Image:
-    """One ELF file at work: `groups` are pieces that are seen together, the first one those in data."""
+    """One ELF file at work: the pieces in its data, and those in its code by neighbourhood."""
 
-    def __init__(self, fd: int, image: Image) -> None:
+    def __init__(self, fd: int, image: Image, wholes: list[int]) -> None:
         self.fd, self.image = fd, image
-        self.groups: list[list[Reference]] = [[]]
-        self.heads: list[list[Reference]] = [[]]
+        self.wholes = {image.address(place): Reference(offset=place) for place in wholes}
+        self.data: list[Reference] = []
+        self.code: list[x86.Neighbourhood] = []
 
     def resolve(self, runs: list[Run], hints: list[int], found: Pieces) -> None:
         """Add what the runs and hints of this file are to `found`."""
@@ -91,24 +96,21 @@ class _Image:
             if region.is_code:
                 by_region.setdefault(region, set()).add(hit)
         for region, places in by_region.items():
-            if self.image.machine == _AARCH64:
-                self.groups[0] += aarch64.pieces(self.fd, region, sorted(places))
+            if self.image.machine == Machine.AARCH64:
+                self.data += aarch64.pieces(self.fd, region, sorted(places))
             elif self.image.bits:
-                for near in x86.neighbourhoods(self.fd, self.image, region, sorted(places)):
-                    self.groups.append(list(near.pieces))
-                    self.heads.append(list(near.heads))
+                self.code += x86.neighbourhoods(self.fd, self.image, region, sorted(places))
 
     def explains(self, run: Run) -> bool:
         """Whether the run is an immediate, but for letters that match by chance."""
-        same = [
-            piece
-            for group in self.groups[1:]
-            for piece in group
+        covered = sum(
+            piece.length
+            for near in self.code
+            for piece in near.pieces
             if piece.offset - piece.start == run.offset - run.start
             and run.offset <= piece.offset < run.offset + run.length
-        ]
-        covered = sum(piece.length for piece in same)
-        return bool(same) and run.length - covered <= constants.CHANCE
+        )
+        return covered > 0 and run.length - covered <= constants.CHANCE
 
     def cut(self, runs: list[Run], found: Pieces) -> None:
         """Cut the runs in data to constants."""
@@ -119,38 +121,46 @@ class _Image:
                 found.left.append(self.trace(run, "not an aligned constant"))
                 continue
             taken = piece
-            self.groups[0].append(piece)
+            self.data.append(piece)
 
     def begin(self) -> None:
-        """Add the beginnings that stand behind other text, in data and in code, where a piece follows."""
-        data = list(self.groups[0])
-        phases = {piece.start for piece in data if 2 <= piece.start < 8}
-        if phases and self.image.bits == 64:
-            met = {head.offset for heads in self.heads for head in heads}
+        """Add the beginnings that stand behind other text, in code and in data."""
+        if self.image.bits == 64:
             for region in self.image.regions:
                 if region.is_code:
-                    hits = [hit for hit in x86.beginnings(self.fd, region, phases) if hit + 8 not in met]
-                    self.decode(hits)
-        self.groups[0] += constants.heads(self.fd, self.image, data)
-        for group, heads in zip(self.groups[1:], self.heads[1:], strict=True):
-            follows = {piece.start for piece in (*group, *data)}
-            group += [head for head in heads if head.length in follows or head.length > constants.CHANCE]
+                    self.decode(x86.beginnings(self.fd, region))
+        self.data += constants.heads(self.fd, self.image, self.data)
 
     def accept(self, found: Pieces) -> None:
         """Take the pieces that go on in others; report the rest."""
-        everything = [piece for group in self.groups for piece in group]
+        everything = [*self.data, *(piece for near in self.code for piece in near.pieces)]
+        self.judge(self.data, everything, found)
         seen: set[int] = set()
-        for number, group in enumerate(self.groups):
-            around = everything if number == 0 else [*group, *self.groups[0]]
-            for piece in group:
-                if piece.offset in seen:
-                    continue
-                seen.add(piece.offset)
-                if _goes_on(piece, around):
-                    found.references.append(piece)
-                else:
-                    run = Run(offset=piece.offset, start=piece.start, length=piece.length)
-                    found.left.append(self.trace(run, INCOMPLETE))
+        for near in self.code:
+            around = [*near.pieces, *self.data, *self.copied(near)]
+            follows = {piece.start for piece in around}
+            heads = [
+                head
+                for head in near.heads
+                if head.length in follows or head.length > constants.CHANCE or _goes_on(head, around)
+            ]
+            group = [piece for piece in (*near.pieces, *heads) if piece.offset not in seen]
+            seen.update(piece.offset for piece in group)
+            self.judge(group, [*around, *heads], found)
+
+    def copied(self, near: x86.Neighbourhood) -> Iterator[Reference]:
+        """Yield the whole placeholders whose address the code names: what it may copy the rest from."""
+        for address, whole in self.wholes.items():
+            if any(address - _LEAD <= target < address + whole.length for target in near.targets):
+                yield whole
+
+    def judge(self, group: Iterable[Reference], around: list[Reference], found: Pieces) -> None:
+        for piece in group:
+            if _goes_on(piece, around):
+                found.references.append(piece)
+            else:
+                run = Run(offset=piece.offset, start=piece.start, length=piece.length)
+                found.left.append(self.trace(run, INCOMPLETE))
 
 
 def _goes_on(piece: Reference, around: Iterable[Reference]) -> bool:

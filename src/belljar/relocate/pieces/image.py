@@ -55,6 +55,14 @@ class Image:
             return 64
         return 32 if self.machine == Machine.I386 else 0
 
+    def __contains__(self, offset: int) -> bool:
+        return self.base <= offset < self.end
+
+    def address(self, offset: int) -> int:
+        """Return the address that an offset of the file is loaded at."""
+        region = self.region(offset)
+        return region.address + offset - region.begin
+
     def region(self, offset: int) -> Region:
         """Return the region at an offset of the file; what lies between the regions has no name."""
         for region in self.regions:

@@ -22,39 +22,42 @@ WHOLE = PLACEHOLDER.encode()
 BEFORE, AFTER = 1024, 2048
 """How many bytes of code around a hit are decoded: 96 stores of one byte each take up to 1,056."""
 _PHASES = 16
+_IMMEDIATE, _REX_W, _MOVABS = 8, (0x48, 0x49), 0xB8  # Intel SDM 2, MOV: REX.W + B8+rd io
+_BEGINNING = re.compile(b"|".join(re.escape(WHOLE[:length]) for length in range(7, 1, -1)))
 _ROWS = (2, 1)
 _CERTAIN = (8, 4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbourhood:
-    """Code around some hits: the pieces there, and the beginnings that stand behind other text."""
+    """Code around some hits: the pieces there, the beginnings that stand behind other text.
 
-    begin: int
-    end: int
+    `targets` are the addresses that the code names: what it may copy from.
+    """
+
     pieces: tuple[Reference, ...]
     heads: tuple[Reference, ...]
+    targets: frozenset[int]
 
 
 def neighbourhoods(fd: int, image: Image, region: Region, hits: Iterable[int]) -> Iterator[Neighbourhood]:
     """Decode the code around the hits, which ascend; those near to each other are seen together."""
     for begin, end, inside in _spans(region, hits):
         code = os.pread(fd, end - begin, begin)
-        immediates = _in_step(code, image.bits, [hit - begin for hit in inside])
-        pieces, heads = _read(code, begin, immediates)
-        yield Neighbourhood(begin=begin, end=end, pieces=pieces, heads=heads)
+        address = region.address + begin - region.begin
+        decoded = _in_step(code, image.bits, address, [hit - begin for hit in inside])
+        pieces, heads = _read(code, begin, decoded.immediates)
+        yield Neighbourhood(pieces=pieces, heads=heads, targets=frozenset(decoded.targets))
 
 
-def beginnings(fd: int, region: Region, lengths: Iterable[int]) -> Iterator[int]:
-    """Yield where code loads a constant of 8 bytes that ends in the placeholder's first ones."""
-    ends = b"|".join(re.escape(WHOLE[:length]) for length in sorted(lengths, reverse=True))
-    pattern = re.compile(b"(?:" + ends + b")")
+def beginnings(fd: int, region: Region) -> Iterator[int]:
+    """Yield where code loads a constant of 8 bytes that ends in the placeholder's first ones, 2 to 7."""
     at, step, overlap = region.begin, 1 << 20, 16
     while at < region.end:
         block = os.pread(fd, min(step + overlap, region.end - at), at)
-        for match in pattern.finditer(block):
-            first = match.end() - 8
-            if first >= 2 and block[first - 2] in (0x48, 0x49) and 0xB8 <= block[first - 1] <= 0xBF:
+        for match in _BEGINNING.finditer(block):
+            first = match.end() - _IMMEDIATE
+            if 2 <= first < step and block[first - 2] in _REX_W and block[first - 1] & 0xF8 == _MOVABS:
                 yield at + first
         at += step
 
@@ -70,32 +73,44 @@ def _spans(region: Region, hits: Iterable[int]) -> list[tuple[int, int, list[int
     return spans
 
 
-def _in_step(code: bytes, bits: int, hits: list[int]) -> list[tuple[int, int]]:
-    """Return the immediates as (offset, size), decoded from whichever start meets most of the hits."""
-    best: list[tuple[int, int]] = []
-    most = -1
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Decoded:
+    """The immediates of some code as (offset, size), and the addresses that it names."""
+
+    immediates: list[tuple[int, int]]
+    targets: set[int]
+
+    def meets(self, hits: Iterable[int]) -> int:
+        """Return how many of the hits lie in an immediate."""
+        return sum(any(at <= hit < at + size for at, size in self.immediates) for hit in hits)
+
+
+def _in_step(code: bytes, bits: int, address: int, hits: list[int]) -> _Decoded:
+    """Decode from whichever start meets most of the hits."""
+    best, most = _Decoded(immediates=[], targets=set()), -1
     for start in range(min(_PHASES, len(code))):
-        found = _immediates(code, bits, start)
-        met = sum(any(at <= hit < at + size for at, size in found) for hit in hits)
-        if met > most:
+        found = _decoded(code, bits, address, start)
+        if (met := found.meets(hits)) > most:
             best, most = found, met
         if met == len(hits):
             break
     return best
 
 
-def _immediates(code: bytes, bits: int, start: int) -> list[tuple[int, int]]:
-    from iced_x86 import Decoder
+def _decoded(code: bytes, bits: int, address: int, start: int) -> _Decoded:
+    from iced_x86 import Decoder, Register
 
     decoder = Decoder(bits, code)
-    decoder.position = start
-    found = []
+    decoder.position, decoder.ip = start, address + start
+    immediates, targets = [], set()
     for instruction in decoder:
         place = decoder.get_constant_offsets(instruction)
         if place.has_immediate:
-            end = decoder.position
-            found.append((end - instruction.len + place.immediate_offset, place.immediate_size))
-    return found
+            begin = decoder.position - instruction.len
+            immediates.append((begin + place.immediate_offset, place.immediate_size))
+        if place.has_displacement and instruction.memory_base in (Register.NONE, Register.RIP):
+            targets.add(instruction.memory_displacement)
+    return _Decoded(immediates=immediates, targets=targets)
 
 
 def _read(

@@ -17,8 +17,8 @@ from pathlib import Path
 from belljar.errors import InputError
 from belljar.fsys import Entry, walk
 from belljar.placeholder import PLACEHOLDER
-from belljar.references import Encoding, Reference, Table
-from belljar.relocate import compressed, pieces
+from belljar.references import Encoding, Reference, Sum, Table
+from belljar.relocate import containers, pieces
 from belljar.relocate.pieces import aarch64
 from belljar.relocate.search import HINTS, Run, Window
 from belljar.types import Event, Progress, quiet
@@ -75,6 +75,7 @@ class _Found:
     unsupported: list[tuple[int, str, str]] = field(default_factory=list)  # offset, what, section
     runs: list[Run] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
+    sums: list[Sum] = field(default_factory=list)
 
 
 def scan(tree: Path, *, progress: Progress = quiet) -> Scan:
@@ -102,7 +103,11 @@ def _scan(tree: Path, entries: list[Entry], progress: Progress) -> Scan:
             links[entry.path] = _scan_bytes(os.fsencode(os.readlink(os.path.join(tree, entry.path))))
     everything = [*files.items(), *links.items(), *names.items()]
     return Scan(
-        table=Table(files=_references(files), links=_references(links)),
+        table=Table(
+            files=_references(files),
+            links=_references(links),
+            sums={path: tuple(found.sums) for path, found in files.items() if found.sums},
+        ),
         unsupported=tuple(
             sorted(
                 Unsupported(path=path, offset=offset, what=what, section=section)
@@ -159,8 +164,7 @@ def _scan_file(path: str, window: Window) -> _Found:
                 hints += aarch64.hints(place)
         if found.runs or hints or window.hints or found.references:
             _resolve(fd, sorted([*hints, *window.hints]), found)
-        if kind := compressed.format_of(head[:6]):
-            _search_inside(fd, kind, found)
+        _look_inside(fd, found)
     finally:
         os.close(fd)
     return found
@@ -190,17 +194,11 @@ def _disjoint(references: list[Reference], found: _Found) -> list[Reference]:
     return kept
 
 
-def _search_inside(fd: int, kind: str, found: _Found) -> None:
-    """Report a reference inside a compressed file; where it lies in the file itself cannot be said."""
-    try:
-        run = compressed.search(fd, kind)
-    except OverflowError:
-        found.unsupported.append(
-            (0, f"more than {compressed.LIMIT >> 30} GiB inside {kind}, not searched", "")
-        )
-        return
-    if run is not None:
-        found.unsupported.append((0, f"{_describe(run)}, inside {kind}", ""))
+def _look_inside(fd: int, found: _Found) -> None:
+    """Find the checksums over references in a compressed file; report what is hidden in it."""
+    inside = containers.inspect(fd, found.references)
+    found.sums += inside.sums
+    found.unsupported += [(0, what, "") for what in inside.hidden]
 
 
 def _scan_bytes(content: bytes) -> _Found:

@@ -36,16 +36,16 @@ def loader_splices(subject: Subject) -> LoaderEdits:
 
     Raises ElfError for a damaged file, EditRefused where the editor does not touch a sound one.
     """
-    with mmap.mmap(subject.fd, 0, prot=mmap.PROT_READ) as image, memoryview(image) as data:
-        elf = read(data, exports=False)
-        wishes = list(_wishes(subject, elf))
-        if not wishes:
-            return LoaderEdits()
-        return LoaderEdits(
-            splices=edit(data, [wish for wish, _ in wishes]),
-            reasons=tuple(reason for _, reason in wishes),
-            dead=tuple(_places(elf)),
-        )
+    data = memoryview(mmap.mmap(subject.fd, 0, prot=mmap.PROT_READ))
+    elf = read(data, exports=False)
+    wishes = list(_wishes(subject, elf))
+    if not wishes:
+        return LoaderEdits()
+    return LoaderEdits(
+        splices=edit(data, [wish for wish, _ in wishes]),
+        reasons=tuple(reason for _, reason in wishes),
+        dead=tuple(_places(elf)),
+    )
 
 
 def _wishes(subject: Subject, elf: Elf) -> Iterator[tuple[Edit, str]]:

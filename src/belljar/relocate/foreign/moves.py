@@ -266,6 +266,8 @@ def _narrow(data: bytes, start: int, end: int, codec: str) -> tuple[bytes, bytes
         for at in range(place + step, place + step * REACH, step):
             between = min(at - step, at) + 1
             if not 0 <= at < len(data) or data[between : between + width - 1] != nuls:
+                if step < 0 <= at and len(side) == 1:
+                    side.clear()  # the last letter of narrow text, and its NUL
                 break
             if not 0 < data[at] < 0x80:
                 break

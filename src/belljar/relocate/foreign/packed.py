@@ -1,33 +1,254 @@
-"""Content that records its own lengths, order or checksums: databases, caches, compressed files.
+"""Compressed content: taken apart, planned like any other file, and compressed again.
 
-A database takes a prefix of the same length only. Tables that are sorted or hashed by their paths are
-refused with the command that makes them anew. Compressed content is searched, and refused where an old
-prefix is in it.
+gzip, bzip2, xz, zstd (with them compressed tar archives) and zip (jar, wheel). What is inside is examined
+by its own kind, so that text may grow and all else keeps its length; a refusal names the member. What is
+compressed again depends on the content and the compressor's version only: headers with names and times
+stay. A wheel's RECORD follows; a signed jar is refused. Content that is damaged, encrypted or of an unknown
+method hides nothing that a program could read either, and is passed over.
+
+The plan holds the new bytes of such a file, which is why there is a limit.
 """
 
+import base64
+import contextlib
+import functools
+import hashlib
+import io
+import os
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, BinaryIO
+
 from belljar.relocate.foreign import kinds
-from belljar.relocate.foreign.binary import overwrite
 from belljar.relocate.foreign.subject import Finding, Subject
+from belljar.relocate.foreign.sums import RECORD
+from belljar.splice import Splice, spliced
+
+LIMIT = 64 << 20
+"""How many bytes a file may have, packed and unpacked, to be rewritten."""
+SEARCHED = 4 << 30
+"""How many bytes of content are searched."""
+DEPTH = 3
+"""How often packed content may be packed again."""
+
+_CHUNK = 1 << 18
+_HEADER, _EXTRA, _NAME, _COMMENT, _CRC = 10, 4, 8, 16, 2
+_SIGNED = (".SF", ".RSA", ".DSA", ".EC")
+
+Examine = Callable[[Subject], Finding]
 
 
-def plan_fixed(subject: Subject, finding: Finding) -> None:
-    """Overwrite at equal length where the format allows it; else refuse, with the remedy."""
-    if words := kinds.ordered(subject.name, subject.head):
-        what, remedy = words
-        finding.refuse(
-            subject.path,
-            f"{what}, whose order or sums follow from the paths: leave it and {remedy}",
-            offset=subject.hits[0].offset,
-        )
+def plan_packed(subject: Subject, finding: Finding, examine: Examine) -> None:
+    """Plan what is inside, and pack it again where it changes."""
+    kind = kinds.packing(subject.head)
+    if kind is None or subject.depth >= DEPTH:
         return
-    for hit in subject.hits:
-        if len(hit.pair[0]) == len(hit.pair[1]):
-            overwrite(subject, finding, hit)
+    with contextlib.suppress(*_damage(kind)), os.fdopen(os.dup(subject.fd), "rb") as file:
+        file.seek(0)
+        if kind == "zip":
+            _plan_zip(subject, finding, examine, file)
         else:
-            what = kinds.fixed(subject.head) or "a table"
-            finding.refuse(subject.path, f"{what}: takes prefixes of the same length only", offset=hit.offset)
+            _plan_stream(subject, finding, examine, file, kind)
 
 
-def plan_packed(subject: Subject, finding: Finding) -> None:
-    """Search compressed content."""
-    del subject, finding
+def _plan_stream(subject: Subject, finding: Finding, examine: Examine, file: BinaryIO, kind: str) -> None:
+    with tempfile.TemporaryFile() as content, _opened(file, kind) as stream:
+        size = 0
+        while chunk := stream.read(_CHUNK):
+            size += content.write(chunk)
+            if size > SEARCHED:
+                finding.refuse(subject.path, f"more than {SEARCHED >> 30} GiB inside {kind}, not searched")
+                return
+        content.flush()
+        inner = _inner(subject, content.fileno(), size, os.path.splitext(subject.path)[0])
+        new = _rewritten(inner, finding, examine, f"inside {kind}")
+    if new is None:
+        return
+    if subject.size > LIMIT:
+        finding.refuse(subject.path, f"more than {LIMIT >> 20} MiB of {kind}, not rewritten")
+        return
+    old = subject.read(0, subject.size)
+    _put(finding, old, _pack(kind, old, new), f"compress it again ({kind})")
+
+
+def _plan_zip(subject: Subject, finding: Finding, examine: Examine, file: BinaryIO) -> None:
+    import zipfile
+
+    with zipfile.ZipFile(file) as archive:
+        infos = archive.infolist()
+        changed: dict[str, bytes] = {}
+        for info in infos:
+            if info.is_dir() or info.flag_bits & 1:
+                continue
+            with tempfile.TemporaryFile() as content, archive.open(info) as stream:
+                while chunk := stream.read(_CHUNK):
+                    content.write(chunk)
+                content.flush()
+                inner = _inner(subject, content.fileno(), info.file_size, f"{subject.path}/{info.filename}")
+                new = _rewritten(inner, finding, examine, f"member {info.filename}")
+            if new is not None:
+                changed[info.filename] = new
+        if not changed:
+            return
+        if any(
+            name.upper().startswith("META-INF/") and name.upper().endswith(_SIGNED)
+            for name in archive.namelist()
+        ):
+            finding.refuse(
+                subject.path, "a signed archive would change", section=f"member {next(iter(changed))}"
+            )
+            return
+        if subject.size > LIMIT:
+            finding.refuse(subject.path, f"more than {LIMIT >> 20} MiB of zip, not rewritten")
+            return
+        _follow_records(archive, changed)
+        _put(finding, subject.read(0, subject.size), _zipped(archive, changed), "write the archive again")
+
+
+def _inner(subject: Subject, fd: int, size: int, path: str) -> Subject:
+    return replace(
+        subject,
+        path=path,
+        fd=fd,
+        size=size,
+        head=os.pread(fd, len(subject.head) + 512, 0)[:512],
+        hits=tuple(hit for hit in subject.moves.along(fd) if not hit.is_moved),
+        depth=subject.depth + 1,
+    )
+
+
+def _rewritten(inner: Subject, finding: Finding, examine: Examine, section: str) -> bytes | None:
+    """Return the new content; None where it stays. Refusals are passed on, with the place inside."""
+    if not inner.hits and kinds.packing(inner.head) is None:
+        return None
+    found = examine(inner)
+    path = _outer(inner)
+    for item in found.refusals:
+        where = f"{section}: {item.section}" if item.section else section
+        finding.refusals.append(replace(item, path=path, section=where))
+    finding.notes += [f"{section}: {note}" for note in found.notes]
+    if not found.splices or found.refusals:
+        return None
+    if inner.size > LIMIT:
+        finding.refuse(path, f"more than {LIMIT >> 20} MiB, not rewritten", section=section)
+        return None
+    return spliced(inner.read(0, inner.size), sorted(found.splices), subject=path)
+
+
+def _outer(inner: Subject) -> str:
+    """Return the path of the packed file itself."""
+    path = inner.path
+    while path and not os.path.lexists(inner.tree / path):
+        parent = os.path.dirname(path)
+        if os.path.isdir(inner.tree / parent):
+            break
+        path = parent
+    return path
+
+
+def _put(finding: Finding, old: bytes, new: bytes, reason: str) -> None:
+    finding.splices.append(Splice(offset=0, old=old, new=new))
+    finding.because(reason)
+
+
+def _opened(file: BinaryIO, kind: str) -> Any:
+    import bz2
+    import gzip
+    import lzma
+
+    match kind:
+        case "gzip":
+            return gzip.GzipFile(fileobj=file)
+        case "bzip2":
+            return bz2.BZ2File(file)
+        case "xz":
+            return lzma.LZMAFile(file)
+        case _:
+            from zstandard import ZstdDecompressor
+
+            return ZstdDecompressor(max_window_size=1 << 31).stream_reader(file, read_across_frames=True)
+
+
+def _pack(kind: str, old: bytes, content: bytes) -> bytes:
+    """Return content compressed as its file was: a gzip header stays as it is."""
+    import bz2
+    import lzma
+
+    match kind:
+        case "gzip":
+            packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+            trailer = zlib.crc32(content).to_bytes(4, "little") + (len(content) & 0xFFFFFFFF).to_bytes(
+                4, "little"
+            )
+            return _gzip_header(old) + packer.compress(content) + packer.flush() + trailer
+        case "bzip2":
+            return bz2.compress(content, 9)
+        case "xz":
+            return lzma.compress(content)
+        case _:
+            from zstandard import ZstdCompressor
+
+            return ZstdCompressor(level=19, write_checksum=True).compress(content)
+
+
+def _gzip_header(old: bytes) -> bytes:
+    """Return the header with its name and comment, without a checksum of itself (RFC 1952)."""
+    flags, place = old[3], _HEADER
+    if flags & _EXTRA:
+        place += 2 + int.from_bytes(old[place : place + 2], "little")
+    for flag in (_NAME, _COMMENT):
+        if flags & flag:
+            place = old.index(b"\0", place) + 1
+    return old[:3] + bytes([flags & ~_CRC]) + old[4:place]
+
+
+def _zipped(archive: Any, changed: dict[str, bytes]) -> bytes:
+    """Return an archive with new content in some members; order, names, times and methods stay."""
+    import zipfile
+
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as target:
+        target.comment = archive.comment
+        for info in archive.infolist():
+            content = changed.get(info.filename)
+            target.writestr(info, archive.read(info) if content is None else content, info.compress_type, 9)
+    return made.getvalue()
+
+
+def _follow_records(archive: Any, changed: dict[str, bytes]) -> None:
+    """Put the new hashes and sizes into a wheel's RECORD."""
+    for name in archive.namelist():
+        if name.endswith(".dist-info/RECORD"):
+            content = changed.get(name) or archive.read(name)
+            changed[name] = RECORD.sub(functools.partial(_line, changed), content)
+
+
+def _line(changed: dict[str, bytes], match: Any) -> bytes:
+    content = changed.get(os.fsdecode(match[2]))
+    if content is None:
+        return bytes(match[0])
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=")
+    return b"%b%b%b,sha256=%b,%d" % (match[1], match[2], match[1], digest, len(content))
+
+
+def _damage(kind: str) -> Iterator[type[Exception]]:
+    """Yield what the readers raise for content that is damaged, encrypted or of an unknown method."""
+    import lzma
+    from zipfile import BadZipFile
+
+    yield from (
+        EOFError,
+        ValueError,
+        RuntimeError,
+        NotImplementedError,
+        zlib.error,
+        lzma.LZMAError,
+        BadZipFile,
+    )
+    yield OSError  # BadGzipFile, and bz2's
+    if kind == "zstd":
+        from zstandard import ZstdError
+
+        yield ZstdError

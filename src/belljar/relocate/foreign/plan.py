@@ -14,7 +14,18 @@ from pathlib import Path
 from belljar.errors import InputError
 from belljar.fsys import Entry, walk
 from belljar.relocate.change import FileChange, LinkChange, NewFile, Plan, Refusal
-from belljar.relocate.foreign import binary, bytecode, elf, kinds, packed, relative, shebang, sums, text
+from belljar.relocate.foreign import (
+    binary,
+    bytecode,
+    elf,
+    fixed,
+    kinds,
+    packed,
+    relative,
+    shebang,
+    sums,
+    text,
+)
 from belljar.relocate.foreign.kinds import Kind
 from belljar.relocate.foreign.links import plan_link
 from belljar.relocate.foreign.moves import Moves
@@ -167,17 +178,22 @@ class _Planning:
             moves=self.moves,
             options=self.options,
         )
-        kind = kinds.kind_of(subject.name, head, fd, hits)
-        finding = Finding(kind=str(kind))
-        _by_kind(kind, subject, finding)
-        if self.options.relative and kind not in (Kind.TEXT, Kind.WIDE):
-            relative.note_tied(subject, finding)
-        return finding
+        return examine(subject)
 
 
 def _is_content(entry: Entry) -> bool:
     """Whether an entry is the tree's own, and not the record of an earlier relocation."""
     return entry.path != DIRECTORY
+
+
+def examine(subject: Subject) -> Finding:
+    """Return what is to be done about one file, or about content that is packed in one."""
+    kind = kinds.kind_of(subject.name, subject.head, subject.fd, subject.hits)
+    finding = Finding(kind=str(kind))
+    _by_kind(kind, subject, finding)
+    if subject.options.relative and kind not in (Kind.TEXT, Kind.WIDE):
+        relative.note_tied(subject, finding)
+    return finding
 
 
 def _by_kind(kind: Kind, subject: Subject, finding: Finding) -> None:
@@ -192,8 +208,10 @@ def _by_kind(kind: Kind, subject: Subject, finding: Finding) -> None:
         case Kind.BYTECODE:
             bytecode.plan_bytecode(subject, finding)
         case Kind.PACKED:
-            packed.plan_packed(subject, finding)
-        case Kind.FIXED | Kind.SORTED:
-            packed.plan_fixed(subject, finding)
-        case Kind.BYTES:
+            packed.plan_packed(subject, finding, examine)
+        case Kind.FIXED:
+            fixed.plan_fixed(subject, finding)
+        case Kind.SORTED if subject.hits:
+            fixed.plan_sorted(subject, finding)
+        case _:
             binary.plan_bytes(subject, finding)

@@ -29,7 +29,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """A regular file: its path in the tree, open, and where old prefixes stand in it."""
+    """A regular file: its path in the tree, open, and where old prefixes stand in it.
+
+    `depth` counts what it is packed in: archives, compressed files.
+    """
 
     tree: Path
     path: str
@@ -40,6 +43,7 @@ class Subject:
     hits: tuple[Hit, ...]
     moves: Moves
     options: Options
+    depth: int = 0
 
     @property
     def name(self) -> str:

@@ -20,7 +20,8 @@ from belljar.splice import Splice, merged
 
 Changes = dict[str, FileChange | LinkChange | NewFile]
 
-_RECORD = re.compile(rb"^(\"?)([^\r\n]*?)\1,sha256=([\w-]{43})=*,(\d+)(?=\r?$)", re.M)
+RECORD = re.compile(rb"^(\"?)([^\r\n]*?)\1,sha256=([\w-]{43})=*,(\d+)(?=\r?$)", re.M)
+"""A line of RECORD: quote, path, hash, size."""
 _SUMS = {".sha256": "sha256", ".sha512": "sha512", ".sha1": "sha1", ".md5": "md5", ".sha256sum": "sha256"}
 _HEX = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _SIGNATURES = (".asc", ".sig", ".minisig", ".p7s")
@@ -130,7 +131,7 @@ def _records(tree: Path, path: str, changed: dict[str, FileChange]) -> list[Spli
     with open(os.path.join(tree, path), "rb") as file:
         content = file.read(_LIMIT)
     found = []
-    for match in _RECORD.finditer(content):
+    for match in RECORD.finditer(content):
         change = changed.get(os.path.normpath(os.path.join(top, os.fsdecode(match[2]))))
         if change is None:
             continue

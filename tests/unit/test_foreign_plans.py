@@ -1,0 +1,292 @@
+"""What a plan says of each kind of content; nothing is written by planning."""
+
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from belljar.errors import InputError
+from belljar.relocate.change import FileChange, LinkChange
+from belljar.relocate.foreign import Moves, Options, plan
+from belljar.splice import spliced
+
+OLD = "/opt/vendor/old-1.0"
+EQUAL, SHORT, LONG = "/srv/tenant/new-2.0", "/srv/new", "/srv/a/much/longer/place/for/it"
+
+
+@pytest.fixture
+def tree(tmp_path):
+    path = tmp_path / "tree"
+    path.mkdir()
+    return path
+
+
+def put(tree, name, content, mode=0o644):
+    path = tree / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    path.chmod(mode)
+    return path
+
+
+def planned(tree, new=EQUAL, *more, **options):
+    return plan(tree, Moves.of([(OLD, new), *more]), Options(**options))
+
+
+def change(found, path):
+    return next((item for item in found.changes if item.path == path), None)
+
+
+def result(tree, found, path):
+    """Return what a file becomes."""
+    item = change(found, path)
+    content = (tree / path).read_bytes()
+    return content if item is None else spliced(content, item.splices, subject=path)
+
+
+@pytest.mark.parametrize("new", [EQUAL, SHORT, LONG])
+@pytest.mark.parametrize("codec", ["utf-8", "latin-1", "utf-16", "utf-16-be", "utf-32-le", "utf-32"])
+def test_text_takes_any_length_in_any_encoding(tree, new, codec):
+    text = f"prefix={OLD}\r\nname=\u00e9 '{OLD}/share' {OLD}2 no newline at the end: {OLD}"
+    put(tree, "file", text.encode(codec))
+    found = planned(tree, new)
+    wanted = text.replace(OLD, new).replace(new + "2", OLD + "2")
+    assert result(tree, found, "file") == wanted.encode(codec)
+    assert not found.refusals
+
+
+@pytest.mark.parametrize(("new", "fill"), [(EQUAL, ""), (SHORT, "/" * (len(OLD) - len(SHORT)))])
+def test_bytes_keep_their_length(tree, new, fill):
+    data = b"\0\1" + OLD.encode() + b"/lib\0" + OLD.encode() + b"\0x:" + f"{OLD}:{OLD}/b".encode() + b"\0"
+    wide = f"{OLD}/wide".encode("utf-16-le") + b"\0\0"
+    put(tree, "data", data + wide)
+    found = planned(tree, new)
+    expected = data.replace(OLD.encode(), (new + fill).encode()) + f"{new}{fill}/wide\0".encode("utf-16-le")
+    assert result(tree, found, "data") == expected
+
+
+def test_bytes_that_would_have_to_grow_are_refused_with_their_place(tree):
+    put(tree, "data", b"\0\1\2" + OLD.encode() + b"/lib\0")
+    (refusal,) = planned(tree, LONG).refusals
+    assert (refusal.path, refusal.offset) == ("data", 3)
+    assert "12 bytes longer" in refusal.reason
+
+
+def test_a_plan_writes_nothing_and_can_be_printed(tree):
+    put(tree, "data", b"\0" + OLD.encode())
+    put(tree, "text", OLD)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tree.iterdir()}
+    found = planned(tree, LONG)
+    assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in tree.iterdir()}
+    assert json.loads(json.dumps(found.to_json()))["refusals"][0]["path"] == "data"
+    assert any("refused: data" in line for line in found.describe())
+
+
+def test_what_the_user_leaves_is_noted_and_stays_whole(tree):
+    put(tree, "doc/data", b"\0" + OLD.encode())
+    found = planned(tree, LONG, leave=("doc/*",))
+    assert not found.refusals
+    assert not found.changes
+    assert any("as you said" in note for note in found.notes)
+
+
+def test_hard_links_are_one_change(tree):
+    put(tree, "one", OLD)
+    os.link(tree / "one", tree / "two")
+    (item,) = planned(tree).changes
+    assert (item.path, item.aliases) == ("one", ("two",))
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        (f"{OLD}/lib/x", f"{LONG}/lib/x"),
+        (OLD, LONG),
+        (f"{OLD}/not/there", f"{LONG}/not/there"),
+        (f"{OLD}2/lib", None),
+        ("../lib/x", None),
+        ("x", None),
+        ("/usr/lib/x", None),
+        ("../../dep-1/lib/y", "/srv/dep-2/lib/y"),
+        ("../../old-1.0/lib/x", "../lib/x"),
+    ],
+)
+def test_links_lead_to_what_they_meant(tree, target, wanted):
+    (tree / "bin").mkdir()
+    (tree / "bin/link").symlink_to(target)
+    item = change(planned(tree, LONG, ("/opt/vendor/dep-1", "/srv/dep-2")), "bin/link")
+    if wanted is None:
+        assert item is None
+    else:
+        assert isinstance(item, LinkChange)
+        meant = os.path.normpath(os.path.join(f"{LONG}/bin", os.fsdecode(item.new)))
+        assert meant == os.path.normpath(os.path.join(f"{LONG}/bin", wanted))
+
+
+def test_a_link_out_of_the_tree_is_noted(tree):
+    (tree / "link").symlink_to("../elsewhere")
+    found = planned(tree)
+    assert not found.changes
+    assert any("leads out of the tree" in note for note in found.notes)
+
+
+def test_moving_twice_changes_nothing_more(tree):
+    for number, new in enumerate([EQUAL, SHORT, LONG, f"{OLD}/in/it"]):
+        put(tree, f"{number}.txt", f"{OLD} -I{OLD}/include:{OLD}/lib")
+        moves = [(OLD, new)]
+        once = result(tree, plan(tree, Moves.of(moves)), f"{number}.txt")
+        put(tree, f"{number}.txt", once)
+        assert change(plan(tree, Moves.of(moves)), f"{number}.txt") is None
+
+
+def test_a_place_inside_the_old_one_that_the_tree_has_itself_is_refused(tree):
+    put(tree, "in/it/file", "x")
+    with pytest.raises(InputError, match="cannot be told apart"):
+        planned(tree, f"{OLD}/in/it")
+
+
+def test_what_is_sorted_by_paths_is_refused_with_the_remedy(tree):
+    path = OLD.encode()
+    put(tree, "etc/ld.so.cache", b"ld.so-1.7.0\0" + path)
+    put(tree, "share/gschemas.compiled", b"GVariant\0" + path)
+    put(tree, "share/mime/mime.cache", b"\0\1\0\2" + path)
+    put(tree, "x.nar", b"\r\0\0\0\0\0\0\0nix-archive-1\0" + path)
+    found = planned(tree)
+    remedies = ("ldconfig", "glib-compile-schemas", "update-mime-database", "pack it again")
+    assert [any(word in item.reason for word in remedies) for item in found.refusals] == [True] * 4
+
+
+def test_a_database_takes_the_same_length_only(tree):
+    import sqlite3
+
+    with sqlite3.connect(tree / "db") as base:
+        base.execute("create table t (name text, path text)")
+        base.execute("insert into t values ('zlib', ?)", (f"{OLD}/lib",))
+    base.close()
+    put(
+        tree,
+        "db",
+        result(
+            tree,
+            planned(
+                tree,
+                EQUAL,
+            ),
+            "db",
+        ),
+    )
+    assert sqlite3.connect(tree / "db").execute("select path from t").fetchone() == (f"{EQUAL}/lib",)
+    found = plan(tree, Moves.of([(EQUAL, SHORT)]))
+    assert "same length only" in found.refusals[0].reason
+
+
+def test_checksums_of_changed_files_follow(tree):
+    content = f"path = '{OLD}'\n".encode()
+    site = "lib/python3.11/site-packages"
+    put(tree, f"{site}/m/a.py", content)
+    coded = (
+        "sha256="
+        + __import__("base64").urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    )
+    put(tree, f"{site}/m-1.dist-info/RECORD", f"m/a.py,{coded},{len(content)}\nm/b.py,{coded},1\n")
+    put(tree, "data.txt", content)
+    put(tree, "data.txt.sha256", hashlib.sha256(content).hexdigest() + "  data.txt\n")
+    put(tree, "conda-meta/m.json", json.dumps({"sha256_in_prefix": hashlib.sha256(content).hexdigest()}))
+    found = planned(tree, LONG)
+    new = content.replace(OLD.encode(), LONG.encode())
+    record = result(tree, found, f"{site}/m-1.dist-info/RECORD").decode().splitlines()
+    assert record[0].endswith(f",{len(new)}")
+    assert record[0] != f"m/a.py,{coded},{len(new)}"
+    assert record[1] == f"m/b.py,{coded},1"
+    digest = hashlib.sha256(new).hexdigest()
+    assert result(tree, found, "data.txt.sha256").decode() == f"{digest}  data.txt\n"
+    assert digest.encode() in result(tree, found, "conda-meta/m.json")
+
+
+def test_a_signed_file_is_refused(tree):
+    put(tree, "data.txt", OLD)
+    put(tree, "data.txt.asc", "-----BEGIN PGP SIGNATURE-----")
+    put(tree, "lib/x.so", b"\0" + OLD.encode())
+    put(tree, "lib/.x.so.hmac", "00")
+    assert [item.path for item in planned(tree).refusals] == ["data.txt", "lib/x.so"]
+
+
+def compile_at(tree, name, text, place):
+    """Write a module and its byte code, whose code objects say that it lies at `place`."""
+    import py_compile
+
+    source = put(tree, name, text)
+    compiled = py_compile.compile(str(source), dfile=place)
+    return Path(compiled).relative_to(tree)
+
+
+IMPORT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); sys.dont_write_bytecode = True; import m;"
+    "print(m.where, m.list[0].split(':')[1])"
+)
+
+
+@pytest.mark.parametrize("new", [EQUAL, SHORT, LONG])
+def test_byte_code_stays_valid_or_is_made_stale_never_wrong(tree, new):
+    text = f"where = '{OLD}'\nlist = ['{OLD}/bin:{OLD}/sbin']\ndef f(): return where\n"
+    cached = str(compile_at(tree, "m.py", text, f"{OLD}/m.py"))
+    times = (tree / "m.py").stat().st_mtime_ns
+    found = planned(tree, new)
+    assert not found.refusals
+    for path in ("m.py", cached):
+        put(tree, path, result(tree, found, path))
+    os.utime(tree / "m.py", ns=(times, times))
+    done = subprocess.run(
+        [sys.executable, "-v", "-c", IMPORT, tree], capture_output=True, text=True, check=True
+    )
+    where, _ = done.stdout.split()
+    assert os.path.normpath(where) == new
+    assert (f"code object from {str(tree / cached)!r}" in done.stderr) == (new != LONG)
+    assert (f"code object from {tree / 'm.py'}" in done.stderr) == (new == LONG)
+
+
+def test_byte_code_without_its_source_is_refused(tree):
+    cached = compile_at(tree, "m.py", f"where = '{OLD}'\n", f"{OLD}/m.py")
+    (tree / cached).rename(tree / "m.pyc")
+    (tree / "m.py").unlink()
+    assert "without its source" in planned(tree, LONG).refusals[0].reason
+    assert not planned(tree, SHORT).refusals
+
+
+def test_compressed_content_is_not_passed_over(tree):
+    put(tree, "man/x.1.gz", gzip.compress(f"see {OLD}/etc/x.conf\n".encode()))
+    put(tree, "man/y.1.gz", gzip.compress(b"nothing\n"))
+    found = planned(tree)
+    assert change(found, "man/y.1.gz") is None
+    assert (
+        found.refusals
+        or gzip.decompress(result(tree, found, "man/x.1.gz")) == f"see {EQUAL}/etc/x.conf\n".encode()
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x7fELF",
+        b"\x7fELF" + b"\xff" * 300,
+        b"\x7fELF\2\1\1" + b"\xff" * 57,
+        b"#!",
+        b"#!\n",
+        b"PK\3\4",
+        b"\x1f\x8b\x08",
+        b"!<arch>\n",
+    ],
+)
+def test_hostile_bytes_are_planned_or_refused_never_a_crash(tree, content):
+    for number, more in enumerate([b"", OLD.encode(), b"\0" * 9 + OLD.encode() + b"\0" * 9]):
+        put(tree, f"f{number}", content + more)
+        put(tree, f"f{number}.pyc", content + more)
+    for new in (EQUAL, SHORT, LONG):
+        found = planned(tree, new)
+        assert all(isinstance(item, FileChange) for item in found.changes)

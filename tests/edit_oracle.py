@@ -1,12 +1,16 @@
 """Who says whether an edited file is whole: this machine's loader, its dlopen, its kernel."""
 
+import io
+import itertools
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+from elftools.elf.elffile import ELFFile
 from loader_oracle import own_loader
 
 _DLOPEN = """
@@ -60,7 +64,9 @@ def verdicts(paths: Iterable[Path]) -> dict[Path, tuple[object, ...]]:
 
 def broken(before: dict[Path, tuple[object, ...]], after: dict[Path, tuple[object, ...]]) -> list[Path]:
     """The files of which `after` says worse than `before`."""
-    return [path for path, said in before.items() if any(a > b for a, b in zip(after[path], said))]
+    return [
+        path for path, said in before.items() if any(a > b for a, b in zip(after[path], said, strict=True))
+    ]
 
 
 def _dlopen(files: list[Path]) -> dict[Path, int]:
@@ -114,3 +120,56 @@ def copied(files: Iterable[Path], directory: Path) -> list[Path]:
         copy.chmod(0o755)
         found.append(copy)
     return found
+
+
+def assert_sound(image: bytes) -> None:
+    """Whether headers, sections and tags agree, by pyelftools and the rules of the gABI and the kernel."""
+    elf = ELFFile(io.BytesIO(image))
+    loads = [item.header for item in elf.iter_segments("PT_LOAD")]
+    for load in loads:
+        assert load.p_offset + load.p_filesz <= len(image)
+        assert (load.p_vaddr - load.p_offset) % max(load.p_align, 1) == 0
+    for low, high in itertools.pairwise(loads):
+        assert low.p_vaddr + low.p_memsz <= high.p_vaddr, "segments ascend and do not overlap"
+    for segment in elf.iter_segments():
+        head = segment.header
+        if head.p_type in ("PT_DYNAMIC", "PT_INTERP", "PT_NOTE", "PT_PHDR", "PT_GNU_PROPERTY"):
+            assert is_mapped(loads, head.p_offset, head.p_vaddr, head.p_filesz), head
+        if head.p_type == "PT_PHDR":
+            assert head.p_offset == elf["e_phoff"]
+            assert head.p_filesz == elf["e_phnum"] * elf["e_phentsize"]
+    assert loads[0].p_offset <= elf["e_phoff"] < loads[0].p_offset + loads[0].p_filesz
+    _assert_sections(elf, loads)
+
+
+def is_mapped(loads: list[Any], offset: int, address: int, size: int) -> bool:
+    """Whether bytes of the file are loaded at that address."""
+    return any(
+        load.p_offset <= offset
+        and offset + size <= load.p_offset + load.p_filesz
+        and offset - load.p_offset == address - load.p_vaddr
+        for load in loads
+    )
+
+
+def _assert_sections(elf: ELFFile, loads: list[Any]) -> None:
+    loaded = [
+        item.header
+        for item in elf.iter_sections()
+        if item["sh_flags"] & 2 and item["sh_size"] and item["sh_type"] != "SHT_NOBITS"
+    ]
+    for head in loaded:
+        assert is_mapped(loads, head.sh_offset, head.sh_addr, head.sh_size), head
+    for low, high in itertools.pairwise(sorted(loaded, key=lambda head: head.sh_offset)):
+        assert low.sh_offset + low.sh_size <= high.sh_offset, (low, high)
+    dynamic = next(elf.iter_segments("PT_DYNAMIC"), None)
+    if dynamic is None or not loaded:
+        return
+    tags = {tag.entry.d_tag: tag.entry.d_val for tag in dynamic.iter_tags()}
+    section = elf.get_section_by_name(".dynamic")
+    names = elf.get_section_by_name(".dynstr")
+    assert (section["sh_offset"], section["sh_addr"]) == (dynamic["p_offset"], dynamic["p_vaddr"])
+    assert (names["sh_addr"], names["sh_size"]) == (tags["DT_STRTAB"], tags["DT_STRSZ"])
+    for symbols in (item for item in elf.iter_sections() if item["sh_type"] in ("SHT_SYMTAB", "SHT_DYNSYM")):
+        for symbol in symbols.get_symbol_by_name("_DYNAMIC") or ():
+            assert symbol["st_value"] == dynamic["p_vaddr"]

@@ -143,9 +143,12 @@ class Layout:
         return 0
 
     def pack(self, form: str, rows: Iterable[Iterable[int]]) -> bytes:
-        """Return records as bytes."""
+        """Return records as bytes; raises ElfError where an address or a size is beyond its field."""
         packed = struct.Struct(self.view.order + form)
-        return b"".join(packed.pack(*row) for row in rows)
+        try:
+            return b"".join([packed.pack(*row) for row in rows])
+        except struct.error as error:
+            raise ElfError("addresses or sizes are beyond all measure", offset=self.table) from error
 
     def pack_rows(self, rows: Iterable[Row]) -> bytes:
         """Return program headers as bytes."""

@@ -5,9 +5,9 @@ Linkers store a name that ends another one inside it: `foo`, a symbol, may be th
 symbols, versions, other entries of the dynamic segment (802 of 1,404 files on a Debian system have such
 tails). Free bytes are zeroed, so that no old path is left behind, and used again.
 
-A new name is taken from where it stands already, as a whole or as a tail; else put into what became
-free; else into the zeros at the table's end, which is where the editor leaves room when it moves a
-table; else the table grows, and has to move.
+A new name is taken from where it stands already, as a whole or as a tail; else put where zeros are: what
+became free, now or by an earlier edit, and the room that the editor leaves at the end of a table when it
+moves it; else the table grows, and has to move.
 """
 
 from array import array
@@ -65,12 +65,11 @@ class StringTable:
     def replace(self, dropped: Set[int], wanted: Set[bytes], users: Users) -> dict[bytes, int]:
         """Free the names at some offsets, make room for others, and return where these are."""
         places = {name: at for name in sorted(wanted) if (at := self._data.find(name + b"\0")) >= 0}
-        rooms = [room for at in sorted(dropped) if (room := self._exclusive(at, set(places.values()), users))]
-        self.freed = list(rooms)
-        for room in rooms:
-            self.bytes[room.start : room.stop] = bytes(len(room))
-        for name in sorted(wanted - places.keys(), key=len, reverse=True):
-            places[name] = self._put(name + b"\0", rooms, users)
+        self.freed = [self._exclusive(at, set(places.values()), users) for at in sorted(dropped)]
+        for span in self.freed:
+            self.bytes[span.start : span.stop] = bytes(len(span))
+        for name in sorted(wanted - places.keys(), key=lambda name: (-len(name), name)):
+            places[name] = self._put(name, users)
         return places
 
     def _exclusive(self, start: int, taken: set[int], users: Users) -> range:
@@ -81,23 +80,29 @@ class StringTable:
         span = range(start, end)
         return range(start, min({*users(span), *taken.intersection(span)}, default=end))
 
-    def _put(self, name: bytes, rooms: list[range], users: Users) -> int:
-        for number, room in enumerate(rooms):
-            if len(name) <= len(room):
-                self.bytes[room.start : room.start + len(name)] = name
-                self.filled.append(range(room.start, room.start + len(name)))
-                rooms[number] = range(room.start + len(name), room.stop)
-                return room.start
-        if self.bytes and self.bytes[-1] != 0:
-            self.bytes.append(0)
-        start = self._free_tail(users)
-        self.bytes[start : start + len(name)] = name
-        self.filled.append(range(start, start + len(name)))
-        rooms[:] = [range(room.start, min(room.stop, start)) for room in rooms]
+    def _put(self, name: bytes, users: Users) -> int:
+        start = self._free_run(name, users)
+        if start is None:
+            start = self._free_tail(users)
+        self.bytes[start : start + len(name) + 1] = name + b"\0"
+        self.filled.append(range(start, start + len(name) + 1))
         return start
+
+    def _free_run(self, name: bytes, users: Users) -> int | None:
+        """Return where zeros are, behind the NUL of another name, that nothing refers to.
+
+        Search paths come first in them, other names last, so that a path has room to become longer.
+        """
+        zeros = bytes(len(name) + 2)
+        at = self.bytes.find(zeros) if b"/" in name else self.bytes.rfind(zeros)
+        if at < 0 or users(range(at + 1, at + len(zeros))):
+            return None
+        return at + 1
 
     def _free_tail(self, users: Users) -> int:
         """Return where the zeros begin that end the table, behind the last name's NUL."""
+        if self.bytes and self.bytes[-1] != 0:
+            self.bytes.append(0)
         start = len(self.bytes.rstrip(b"\0")) + 1
         tail = range(start, len(self.bytes))
         return max(users(tail), default=start - 1) + 1 if tail else min(start, len(self.bytes))

@@ -17,7 +17,7 @@ from belljar import fsys
 
 GAP = 8
 """How many equal bytes between two differing ones make two differences of them."""
-LIMIT = 4096
+LIMIT = 1 << 16
 """How many differences of a file are told apart; the last one reaches to the end of the file."""
 
 _RUN = re.compile(rb"[^\0]+(?:\0{1,%d}[^\0]+)*" % (GAP - 1), re.DOTALL)

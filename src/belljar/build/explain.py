@@ -12,8 +12,9 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from belljar import fsys
 from belljar.build.compare import Aspect, Difference
@@ -27,7 +28,12 @@ _NOTE_HEADER = 16
 """Bytes before the value of a note whose name has at most 4 (gABI, "Note Section")."""
 _OFFSET = 4
 """Bytes of an offset into a string table: st_name, DW_FORM_strp of DWARF32 (DWARF 5, 7.4)."""
+_POINTER = 8
+"""Bytes of an address."""
+_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 _MD5 = 16
+_SOURCE_HASH = (8, 16)
+"""Where it stands in byte code that is checked by its source's hash (PEP 552)."""
 _TOKEN = re.compile(rb"[0-9A-Za-z_+/-]{32,128}")
 _DIGESTS: dict[int, Callable[[bytes], bytes]] = {
     32: lambda data: hashlib.md5(data, usedforsecurity=False).hexdigest().encode(),
@@ -49,6 +55,7 @@ class Kind(enum.StrEnum):
     STRINGS = "order of strings"
     SOURCE_SUM = "DWARF checksum of a source"
     FILE_SUM = "hash of a file"
+    BYTE_CODE = "byte code's hash of its source"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +78,7 @@ def _read(path: Path) -> bytes:
 
 
 class Sums:
-    """The hashes of all files of the two trees, made when a difference looks like one."""
+    """The hashes of all files of the tree as built and of the one built there, made when they are needed."""
 
     def __init__(self, built: Path, there: Path) -> None:
         self._built, self._there = built, there
@@ -83,6 +90,15 @@ class Sums:
             (make(one), make(two)) for one, two in self._contents() for make in _DIGESTS.values()
         )
 
+    def of_source(self, byte_code: str, magic: bytes) -> tuple[bytes, bytes]:
+        """Return the hashes, in both trees, of the source that a `.pyc` comes from (PEP 552, PEP 3147)."""
+        from _imp import source_hash  # importlib.util has it for the byte code of one Python only
+
+        directory, _, name = byte_code.rpartition("__pycache__/")
+        source = f"{directory}{name.partition('.')[0]}.py"
+        key = int.from_bytes(magic, "little")
+        return source_hash(key, _read(self._built / source)), source_hash(key, _read(self._there / source))
+
     def _contents(self) -> Iterator[tuple[bytes, bytes]]:
         for entry in fsys.walk(self._built):
             one, two = _read(self._built / entry.path), _read(self._there / entry.path)
@@ -93,8 +109,8 @@ class Sums:
 class Explainer:
     """Tells the kinds of the differences of one file."""
 
-    def __init__(self, pair: Pair, sums: Sums) -> None:
-        self._pair, self._sums = pair, sums
+    def __init__(self, path: str, pair: Pair, sums: Sums) -> None:
+        self._path, self._pair, self._sums = path, pair, sums
         self._here, self._there = Regions(pair.moved), Regions(pair.there)
 
     def region(self, difference: Difference) -> Region | None:
@@ -112,6 +128,7 @@ class Explainer:
             (Kind.BUILD_ID, self._is_build_id),
             (Kind.STRINGS, self._is_order_of_strings),
             (Kind.SOURCE_SUM, self._is_source_sum),
+            (Kind.BYTE_CODE, self._is_hash_of_source),
             (Kind.FILE_SUM, self._is_file_sum),
         )
         return next((kind for kind, check in checks if check(span)), Kind.MISSED)
@@ -131,31 +148,35 @@ class Explainer:
         region = self._here.at(span.start)
         if region is None or span.stop > region.end:
             return False
-        tables = list(self._tables(region.member))
-        if region.holds_strings:
-            return any(region == one and _same_strings(self._pair, one, two) for one, two in tables)
-        return self._are_offsets(span, [pair for pair in tables if _same_strings(self._pair, *pair)])
+        tables = self._reordered.get(region.member, ())
+        return region in tables if region.holds_strings else self._are_pointers(span, region, tables)
 
-    def _tables(self, member: str) -> Iterator[tuple[Region, Region]]:
-        """Yield the string tables of both sides that stand at the same place under the same name."""
-        for one in self._here.all:
-            two = self._there.at(one.start)
-            if one.holds_strings and one.member == member and one == two:
-                yield one, two
+    @cached_property
+    def _reordered(self) -> dict[str, list[Region]]:
+        """The string tables, by member, that hold the same strings on both sides in another order."""
+        found: dict[str, list[Region]] = {}
+        for region in self._here.all:
+            if region.holds_strings and region == self._there.at(region.start):
+                here, there = (
+                    data[region.start : region.end] for data in (self._pair.moved, self._pair.there)
+                )
+                if here != there and sorted(here.split(b"\0")) == sorted(there.split(b"\0")):
+                    found.setdefault(region.member, []).append(region)
+        return found
 
-    def _are_offsets(self, span: slice, tables: Sequence[tuple[Region, Region]]) -> bool:
+    def _are_pointers(self, span: slice, region: Region, tables: Sequence[Region]) -> bool:
         """Whether all that differs are numbers which lead to the same strings on both sides."""
         moved, there, at = self._pair.moved, self._pair.there, span.start
         while at < span.stop:
             if moved[at] == there[at]:
                 at += 1
                 continue
-            starts = range(max(0, at - _OFFSET + 1), at + 1)
-            start = next((item for item in starts if _leads_to_same(self._pair, item, tables)), None)
-            if start is None:
+            starts = range(max(region.start, at - _POINTER + 1), at + 1)
+            ends = (_end_of_pointer(self._pair, start, region, tables) for start in starts)
+            at = max((end for end in ends if end > at), default=0)
+            if not at:
                 return False
-            at = start + _OFFSET
-        return bool(tables)
+        return True
 
     def _is_source_sum(self, span: slice) -> bool:
         """Whether it is as long as the MD5 that a line table has of a source (DWARF 5, 6.2.4.1)."""
@@ -164,6 +185,14 @@ class Explainer:
             return False
         text = self._pair.moved[span] + self._pair.there[span]
         return span.stop - span.start <= _MD5 and not text.isascii()
+
+    def _is_hash_of_source(self, span: slice) -> bool:
+        """Whether it is in the header of byte code, and the hash there is that of the source."""
+        header = slice(*_SOURCE_HASH)
+        here, there = self._pair.moved, self._pair.there
+        if not self._path.endswith(".pyc") or span.start < header.start or span.stop > header.stop:
+            return False
+        return (here[header], there[header]) == self._sums.of_source(self._path, here[:4])
 
     def _is_file_sum(self, span: slice) -> bool:
         """Whether it is the hash of a file of the tree, on either side of that tree's own file."""
@@ -182,27 +211,40 @@ def _repeats(pair: Pair, value: slice, span: slice) -> bool:
     return 0 <= at <= span.start and pair.there[at : at + len(moved)] == there
 
 
-def _same_strings(pair: Pair, one: Region, two: Region) -> bool:
-    here, there = pair.moved[one.start : one.end], pair.there[two.start : two.end]
-    return here == there or sorted(here.split(b"\0")) == sorted(there.split(b"\0"))
+def _end_of_pointer(pair: Pair, at: int, region: Region, tables: Sequence[Region]) -> int:
+    """Return where a pointer at `at` ends that leads to the same string on both sides; 0: there is none."""
+    for table in tables:
+        here = _strings(pair.moved, at, region, table)
+        there = _strings(pair.there, at, region, table)
+        for (first, size), (second, _) in zip(here, there, strict=True):
+            # An address is one of many numbers, and an empty string will do; small offsets are common.
+            if first == second and first is not None and (first or size == _POINTER):
+                return at + size
+    return 0
 
 
-def _leads_to_same(pair: Pair, at: int, tables: Sequence[tuple[Region, Region]]) -> bool:
-    """Whether the words at `at` are offsets of the same string in one of the tables, in either byte order."""
-    here, there = pair.moved[at : at + _OFFSET], pair.there[at : at + _OFFSET]
-    for one, two in tables:
-        for order in ("little", "big"):
-            read = partial(int.from_bytes, byteorder=order)
-            first = _string(pair.moved, one, read(here))
-            if first and first == _string(pair.there, two, read(there)):
-                return True
-    return False
+def _strings(data: bytes, at: int, region: Region, table: Region) -> Iterator[tuple[bytes | None, int]]:
+    """Yield the string that each form of pointer at `at` leads to (None: to none), and the pointer's size.
+
+    In code: relative to the next instruction, after which an operand of up to 4 bytes may come (Intel SDM,
+    2.2.1.6). Elsewhere: an offset into the table, as in st_name or DW_FORM_strp, or an address.
+    """
+    word, wide = data[at : at + _OFFSET], data[at : at + _POINTER]
+    if region.is_code:
+        following = region.address + at - region.start + _OFFSET - table.address
+        relative = int.from_bytes(word, "little", signed=True)
+        yield from ((_string(data, table, following + relative + more), _OFFSET) for more in (0, 1, 2, 4))
+        return
+    for order in _ORDERS:
+        address = int.from_bytes(wide, order) - table.address
+        yield _string(data, table, address) if table.address else None, _POINTER
+        yield _string(data, table, int.from_bytes(word, order)), _OFFSET
 
 
-def _string(data: bytes, table: Region, offset: int) -> bytes:
+def _string(data: bytes, table: Region, offset: int) -> bytes | None:
     start = table.start + offset
-    end = data.find(b"\0", start, table.end) if start < table.end else -1
-    return data[start:end] if end > start else b""
+    end = data.find(b"\0", start, table.end) if 0 <= offset < table.end - table.start else -1
+    return data[start:end] if end >= start else None
 
 
 def _token(text: bytes, begin: int, end: int) -> bytes:

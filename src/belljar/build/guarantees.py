@@ -12,7 +12,7 @@ from belljar.build.sandboxed import BUILD
 from belljar.errors import InputError
 from belljar.recipe import Recipe
 from belljar.references import Table
-from belljar.relocate import scan
+from belljar.relocate import open_tree, scan
 from belljar.store import StoreName
 from belljar.types import Event, Progress
 
@@ -41,6 +41,8 @@ def examine(tree: Path, recipe: Recipe, name: StoreName, progress: Progress) -> 
             f"{name.package}: the build script left nothing in $PREFIX",
             hint='give the prefix to the build, as in ./configure --prefix="$PREFIX"',
         )
+    progress(Event(stage="open", subject=str(name)))
+    open_tree(tree, progress=progress)
     progress(Event(stage="scan", subject=str(name)))
     found = scan(tree, progress=progress)
     unsupported = tuple(f"{item.path}: offset {item.offset}: {item.what}" for item in found.unsupported)

@@ -29,7 +29,7 @@ from belljar.recipe import PathSource
 from belljar.recipe.fetch import fetch
 from belljar.recipe.sources import path as path_source
 from belljar.references import Table
-from belljar.relocate import rewrite_tree
+from belljar.relocate import open_tree, rewrite_tree
 from belljar.store import Record, describe
 from belljar.types import Digest, Event
 
@@ -76,6 +76,7 @@ def _proof(
             error.message += ", when it was run again to prove that its output can be moved"
             raise
         output.normalise(place / "out")
+        open_tree(place / "out", location=store_root.encode())
         return place / "out"
 
     return prove(stage / "out", table, scratch, build, order.progress)

@@ -160,7 +160,7 @@ def _explained(tree: Path, moved: Path, there: Path) -> Iterator[Finding]:
     sums = Sums(tree, there)
     for path, differences in groupby(compare(moved, there), key=lambda item: item.path):
         pair = Pair.read(path, tree, moved, there)
-        explainer = Explainer(pair, sums)
+        explainer = Explainer(path, pair, sums)
         for item in differences:
             region = explainer.region(item)
             yield Finding(

@@ -18,14 +18,14 @@ _AR, _AR_HEADER = b"!<arch>\n", 60
 _NAMES = {False: 50, True: 62}
 """Where the ELF header has the number of the section with the sections' names (e_shstrndx)."""
 _NOTE, _NOBITS, _STRTAB = 7, 8, 3
-_MERGED_STRINGS = 0x10 | 0x20
+_EXECUTABLE, _MERGED_STRINGS = 0x4, 0x10 | 0x20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
     """Bytes start..end of a file; `member` and `section` are its names ("": none).
 
-    `type` and `flags` are those of a section (gABI, "Sections").
+    `type`, `flags` and `address` (0: not loaded) are those of a section (gABI, "Sections").
     """
 
     start: int
@@ -34,6 +34,7 @@ class Region:
     member: str = ""
     type: int = 0
     flags: int = 0
+    address: int = 0
 
     @property
     def name(self) -> str:
@@ -46,6 +47,11 @@ class Region:
     def is_note(self) -> bool:
         """Whether it holds notes, such as a build id."""
         return self.type == _NOTE
+
+    @property
+    def is_code(self) -> bool:
+        """Whether it holds instructions."""
+        return bool(self.flags & _EXECUTABLE)
 
     @property
     def holds_strings(self) -> bool:
@@ -84,11 +90,17 @@ def _sections(data: bytes, base: int) -> Iterator[Region]:
         rows = read_sections(view)
         number = view.record("H", _NAMES[view.wide], "ELF header")[0]
         names = Strings(view, *rows[number][4:6]) if number < len(rows) else None
-        for name, kind, flags, _, offset, size, *_ in rows:
+        for name, kind, flags, address, offset, size, *_ in rows:
             if kind not in (0, _NOBITS) and offset + size <= len(data):
                 section = names[name] if names else ""
+                start = base + offset
                 yield Region(
-                    start=base + offset, end=base + offset + size, section=section, type=kind, flags=flags
+                    start=start,
+                    end=start + size,
+                    section=section,
+                    type=kind,
+                    flags=flags,
+                    address=address,
                 )
     except ElfError:
         return

@@ -76,7 +76,7 @@ def plan_shebang(subject: Subject, finding: Finding) -> int:
     if new == line.text:
         return len(line.text)
     limit = LIMIT if len(line.text) <= LIMIT else LIMIT_NOW
-    if len(new) <= limit and new.count(b" ") == line.text.count(b" "):
+    if len(new) <= limit and not _adds_syntax(line, new):
         return 0
     words = _words(line, subject.moves)
     command = " ".join(map(shlex.quote, words))
@@ -90,6 +90,12 @@ def plan_shebang(subject: Subject, finding: Finding) -> int:
         )
         return len(line.text)
     return _put(line, lines, finding, "a first line through /bin/sh, since the new path does not fit in it")
+
+
+def _adds_syntax(line: Line, new: bytes) -> bool:
+    """Whether the new line has more spaces, or, where `env -S` splits it, more of what that takes for syntax."""
+    signs = b" '\"\\$#" if line.interpreter.endswith(b"/env") else b" "
+    return any(new.count(sign) != line.text.count(sign) for sign in signs)
 
 
 def _put(line: Line, lines: list[bytes], finding: Finding, reason: str) -> int:

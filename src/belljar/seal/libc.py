@@ -1,0 +1,105 @@
+"""A private glibc: copies of the loader and the libc that read no code or data of the host's glibc.
+
+A loader has paths of its system built in: its cache, the list of libraries to preload, the default
+directories; the libc has those of locales, character set modules and messages. With another release's
+files behind them programs crash, or load a second libc. No switch of a loader turns all of them off, so in
+the copies they are overwritten, at equal length, by paths that lead nowhere: below /dev/null, which is no
+directory, or, where that is too long, of bytes that no name has.
+
+Locales and character set modules of one's own are found by the variables that glibc has for it, under other
+names (`VARIABLES`): the host's LOCPATH is not obeyed, and what a sealed program sets means nothing to the
+programs of the host that it starts. What describes the machine and not its libc stays as it is: /etc/passwd,
+resolv.conf, nsswitch.conf (whose modules are looked for beside the program only), the time zones.
+
+Rejected: emptying the strings (a default directory of no length is the root directory); LD_LIBRARY_PATH and
+`--inhibit-cache` (children inherit the one, the other needs a wrapper).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from belljar.elf.names import EditRefused
+from belljar.splice import Splice, merged
+
+VARIABLES = {"LOCPATH": "BJ_LOCS", "GCONV_PATH": "BJ_GCONV_P"}
+"""What glibc's variables are called in a private libc: names of the same length."""
+
+# The list of default directories, strings that end with a slash, one behind the other: system_dirs in glibc's
+# elf/dl-load.c.
+_DIRECTORY = rb"/(?:usr/)?lib(?:32|64|x32)?/(?:[\w.-]+/)?\0"
+_DIRECTORIES = re.compile(rb"(?<![\w./-])(?:" + _DIRECTORY + rb")+")
+_DEAD, _NOBODYS = b"/dev/null/", b"\x01"
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """Paths that one sort of file has built in; without a `needed` one the file is of an unknown build."""
+
+    pattern: re.Pattern[bytes]
+    is_needed: bool = False
+
+
+def _path(pattern: bytes, *, is_needed: bool = False) -> _Rule:
+    return _Rule(re.compile(rb"(?<=\0)" + pattern + rb"(?=\0)"), is_needed)
+
+
+_LOADER = (
+    _path(rb"/[\w./+-]*/ld\.so\.cache", is_needed=True),
+    _path(rb"/[\w./+-]*/ld\.so\.preload"),
+    _Rule(_DIRECTORIES, is_needed=True),
+)
+_LIBC = (
+    _path(rb"/[\w./+-]+/locale", is_needed=True),
+    _path(rb"/[\w./+-]+/locale/locale-archive"),
+    _path(rb"/[\w./+-]+/gconv"),
+    _path(rb"/[\w./+-]+/gconv/gconv-modules\.cache"),
+    _path(rb"/[\w./+-]+/locale/%L/%N(?::/[\w./+%-]+)*:?"),
+)
+
+
+def private_loader(image: bytes) -> tuple[Splice, ...]:
+    """Return the edits that make a glibc's loader (`ld-linux-x86-64.so.2`) private.
+
+    Raises EditRefused when it does not hold the paths that a glibc's loader has.
+    """
+    return merged(_deadened(image, _LOADER, "loader"))
+
+
+def private_libc(image: bytes) -> tuple[Splice, ...]:
+    """Return the edits that make a glibc (`libc.so.6`) private; raises EditRefused for another libc."""
+    found = [*_deadened(image, _LIBC, "libc")]
+    for name, own in VARIABLES.items():
+        old = b"\0" + name.encode() + b"\0"
+        places = [match.start() for match in re.finditer(re.escape(old), image)]
+        if not places:
+            raise EditRefused(f"names {name} nowhere: it is no glibc that belljar knows")
+        new = b"\0" + own.encode() + b"\0"
+        found += [Splice(offset=place, old=old, new=new) for place in places]
+    return merged(found)
+
+
+def is_private(image: bytes) -> bool:
+    """Whether a loader or libc is a private copy already."""
+    names = [b"\0" + own.encode() + b"\0" for own in VARIABLES.values()]
+    return all(name in image for name in names) or b"\0" + _dead(b"/etc/ld.so.cache") + b"\0" in image
+
+
+def _deadened(image: bytes, rules: tuple[_Rule, ...], what: str) -> Iterator[Splice]:
+    for rule in rules:
+        matches = [*rule.pattern.finditer(image)]
+        if rule.is_needed and not matches:
+            raise EditRefused(f"is no {what} of a glibc that belljar knows: no {rule.pattern.pattern!r}")
+        for match in matches:
+            new = b"\0".join(_dead(path) for path in match[0].split(b"\0"))
+            yield Splice(offset=match.start(), old=match[0], new=new)
+
+
+def _dead(path: bytes) -> bytes:
+    """Return a path of the same length that leads nowhere, with the same slash or none at its end."""
+    if not path:
+        return path
+    end = b"/" if path.endswith(b"/") else b""
+    start = _DEAD if len(path) > len(_DEAD) + len(end) else b"/"
+    middle = len(path) - len(start) - len(end)
+    return start + (b"x" if start == _DEAD else _NOBODYS) * middle + end

@@ -73,8 +73,8 @@ def _proof(
         try:
             run_script(order, place, environment, store_root=store_root, log=".proof")
         except BuildError as error:
-            error.message += ", when it was run again to prove that its output can be moved"
-            raise
+            what = f"{error.message}, when it was run again to prove that its output can be moved"
+            raise BuildError(what, log=error.log, tail=error.tail, hint=error.hint) from error
         output.normalise(place / "out")
         open_tree(place / "out", location=store_root.encode())
         return place / "out"

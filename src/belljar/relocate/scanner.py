@@ -18,7 +18,7 @@ from belljar.errors import InputError
 from belljar.fsys import Entry, walk
 from belljar.placeholder import PLACEHOLDER
 from belljar.references import Encoding, Reference, Sum, Table
-from belljar.relocate import containers, pieces
+from belljar.relocate import containers, digests, pieces
 from belljar.relocate.pieces import aarch64
 from belljar.relocate.search import HINTS, Run, Window
 from belljar.types import Event, Progress, quiet
@@ -102,11 +102,13 @@ def _scan(tree: Path, entries: list[Entry], progress: Progress) -> Scan:
         if entry.is_link:
             links[entry.path] = _scan_bytes(os.fsencode(os.readlink(os.path.join(tree, entry.path))))
     everything = [*files.items(), *links.items(), *names.items()]
+    references = _references(files)
+    sums = {path: tuple(found.sums) for path, found in files.items() if found.sums}
     return Scan(
         table=Table(
-            files=_references(files),
+            files=references,
             links=_references(links),
-            sums={path: tuple(found.sums) for path, found in files.items() if found.sums},
+            sums=digests.with_digests(sums, digests.find(tree, entries, references)),
         ),
         unsupported=tuple(
             sorted(

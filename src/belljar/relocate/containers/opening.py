@@ -14,15 +14,18 @@ import stat
 from pathlib import Path
 
 from belljar.fsys import Entry, explained, walk
+from belljar.placeholder import PLACEHOLDER
 from belljar.relocate.containers import hiding
 from belljar.relocate.containers.container import LIMIT, Closed, Damaged, Format
 from belljar.relocate.containers.formats import FORMATS, kind_of
 from belljar.relocate.containers.survey import obstacle, ranges, refuse_headers
 from belljar.types import Event, Progress, quiet
 
+_PLACEHOLDER = PLACEHOLDER.encode()
 
-def open_tree(tree: Path, *, progress: Progress = quiet) -> tuple[str, ...]:
-    """Open every container below `tree` that holds references; return their paths.
+
+def open_tree(tree: Path, *, location: bytes = _PLACEHOLDER, progress: Progress = quiet) -> tuple[str, ...]:
+    """Open every container below `tree` that holds `location`; return their paths.
 
     Modes, times and hard links are kept. Raises HostError when a file cannot be read or written.
     """
@@ -37,7 +40,7 @@ def open_tree(tree: Path, *, progress: Progress = quiet) -> tuple[str, ...]:
                 if (first := done[inode]) is not None:
                     _link(tree / first, tree / entry.path)
                 continue
-            is_new = _open_file(tree / entry.path, entry)
+            is_new = _open_file(tree / entry.path, entry, location)
             if is_new:
                 paths.append(entry.path)
                 progress(Event(stage="open", subject=entry.path))
@@ -48,15 +51,15 @@ def open_tree(tree: Path, *, progress: Progress = quiet) -> tuple[str, ...]:
     return tuple(paths)
 
 
-def opened(data: bytes | memoryview, form: Format) -> bytes | None:
-    """Return a file's bytes with all its references raw; None when it holds none or stays as it is."""
+def opened(data: bytes | memoryview, form: Format, location: bytes = _PLACEHOLDER) -> bytes | None:
+    """Return a file's bytes with `location` raw wherever it holds it; None when it stays as it is."""
     view = memoryview(data)
     try:
         streams = [
             (part, stream)
             for part in form.parts(view)
             if (content := part.decode(view[part.begin : part.end])) is not None
-            and (wanted := _wanted(content))
+            and (wanted := _wanted(content, location))
             and part.decode is not bytes
             and (stream := form.encode(part, content, wanted)) != view[part.begin : part.end]
         ]
@@ -68,10 +71,10 @@ def opened(data: bytes | memoryview, form: Format) -> bytes | None:
         return None
 
 
-def _wanted(content: bytes) -> tuple[tuple[int, int], ...]:
+def _wanted(content: bytes, location: bytes) -> tuple[tuple[int, int], ...]:
     """Return the ranges of a part's content that are to stand raw; raises Closed where they must not."""
     obstacle(content)
-    wanted = ranges(content)
+    wanted = ranges(content, location)
     refuse_headers(content, [(offset, offset + size) for offset, size in wanted])
     return wanted
 
@@ -83,7 +86,7 @@ def _contents(form: Format, data: memoryview) -> list[tuple[str, bytes]]:
     )
 
 
-def _open_file(path: Path, entry: Entry) -> bool:
+def _open_file(path: Path, entry: Entry, location: bytes) -> bool:
     """Open one file; return whether there is a new one in its place."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(fd, "rb") as file:
@@ -91,12 +94,12 @@ def _open_file(path: Path, entry: Entry) -> bool:
         if kind not in FORMATS or entry.info.st_size > LIMIT:
             return False
         try:
-            if kind != "elf" and not hiding.search(file, kind):
+            if kind != "elf" and location == _PLACEHOLDER and not hiding.search(file, kind):
                 return False
         except OverflowError:
             return False
         file.seek(0)
-        new = opened(file.read(LIMIT), FORMATS[kind])
+        new = opened(file.read(LIMIT), FORMATS[kind], location)
     if new is None:
         return False
     _replace(path, new, entry.info)
@@ -105,18 +108,21 @@ def _open_file(path: Path, entry: Entry) -> bool:
 
 def _replace(path: Path, content: bytes, info: os.stat_result) -> None:
     temporary = path.with_name(f".{os.urandom(8).hex()}")
+    parent = path.parent.stat()
     try:
         with temporary.open("xb") as file:
             file.write(content)
             os.fchmod(file.fileno(), stat.S_IMODE(info.st_mode))
         os.utime(temporary, ns=(info.st_atime_ns, info.st_mtime_ns))
         temporary.replace(path)
+        os.utime(path.parent, ns=(parent.st_atime_ns, parent.st_mtime_ns))
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
 def _link(first: Path, path: Path) -> None:
-    temporary = path.with_name(f".{os.urandom(8).hex()}")
+    temporary, parent = path.with_name(f".{os.urandom(8).hex()}"), path.parent.stat()
     os.link(first, temporary)
     temporary.replace(path)
+    os.utime(path.parent, ns=(parent.st_atime_ns, parent.st_mtime_ns))

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from belljar.checksums import SumKind
-from belljar.placeholder import LENGTH, PLACEHOLDER
+from belljar.placeholder import PLACEHOLDER
 from belljar.references import Encoding, Reference, Sum, Term
 from belljar.relocate.containers import hiding
 from belljar.relocate.containers.container import Closed, Damaged, Format, Part
@@ -25,6 +25,7 @@ _CHUNK = 1 << 16
 _BLOCK, _CHECKSUM = 512, slice(148, 156)  # of a tar header, POSIX pax, "ustar Interchange Format"
 # Other letters, and no pair of them is `qz`.
 _OTHER = bytes(byte ^ 1 for byte in PLACEHOLDER.encode())
+_PLACEHOLDER = PLACEHOLDER.encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,17 +123,33 @@ def holds(content: bytes) -> bool:
     return b"q" in content and any(True for _ in Window().over(content).runs())
 
 
-def ranges(content: bytes) -> tuple[tuple[int, int], ...]:
-    """Return the (offset, size) of all references in it; raises Closed when one is not whole."""
+def ranges(content: bytes, location: bytes = _PLACEHOLDER) -> tuple[tuple[int, int], ...]:
+    """Return the (offset, size) of all that stands for `location` in it, zeros around wide ones included.
+
+    Raises Closed when a piece of the placeholder is there that is not whole.
+    """
+    if (
+        location == _PLACEHOLDER
+        and b"q" in content
+        and not all(run.is_whole for run in Window().over(content).runs())
+    ):
+        raise Closed("pieces of a split literal")
     found: list[tuple[int, int]] = []
-    for run in sorted(Window().over(content).runs()) if b"q" in content else ():
-        if not run.is_whole:
-            raise Closed("pieces of a split literal")
-        begin, end = max(0, run.offset - run.width + 1), min(len(content), run.offset + LENGTH * run.width)
-        if found and begin < sum(found[-1]):
-            begin = found.pop()[0]
-        found.append((begin, end - begin))
-    return tuple(found)
+    for begin, end in sorted(_occurrences(content, location)):
+        if found and begin < found[-1][1]:
+            last = found.pop()
+            found.append((last[0], max(last[1], end)))
+        else:
+            found.append((begin, end))
+    return tuple((begin, end - begin) for begin, end in found)
+
+
+def _occurrences(content: bytes, location: bytes) -> Iterator[tuple[int, int]]:
+    """Yield begin and end of each; in either byte order, which the bytes outside decide."""
+    for width in (1, 2, 4):
+        letters = bytes(width - 1).join(location[place : place + 1] for place in range(len(location)))
+        for match in re.finditer(re.escape(letters), content):
+            yield max(0, match.start() - width + 1), min(len(content), match.end() + width - 1)
 
 
 def obstacle(content: bytes) -> None:

@@ -73,7 +73,7 @@ def carry_out(plan: Plan, *, keep: bool = True, progress: Progress = quiet) -> A
     with opened(plan.tree) as root, journal.locked(root) as book:
         top = book.top()
         if top is not None and top[1] != Phase.APPLIED:
-            return _continue_same(book, plan, *top, progress)
+            return _continue_same(book, plan, *top, keep, progress)
         record = prepare(root, plan)
         if not record.steps:
             return Applied(tree=plan.tree, notes=record.notes)
@@ -83,22 +83,24 @@ def carry_out(plan: Plan, *, keep: bool = True, progress: Progress = quiet) -> A
             _open_up(book, record, sweeping=False)
             _work(root, record, list(enumerate(record.steps)), progress)
             _close(book, record)
-            book.turn(number, Phase.APPLYING, Phase.APPLIED)
-        if not keep:
-            book.forget(number, Phase.APPLIED)
+            _end(book, number, keep=keep)
         return Applied(tree=plan.tree, changed=len(record.steps), notes=record.notes)
 
 
-def resume(tree: Path, *, progress: Progress = quiet) -> Applied:
+def resume(tree: Path, *, keep: bool = True, progress: Progress = quiet) -> Applied:
     """Complete what was begun on a tree and not finished, be it applying or undoing; else do nothing.
+
+    Without `keep`, no record stays once that is done.
 
     Raises IntegrityError when somebody else changed a file meanwhile.
     """
-    latest = _latest(tree)
-    if latest is None or latest[1] == Phase.APPLIED:
-        return Applied(tree=tree)
-    with opened(tree) as root, journal.locked(root) as book:
-        return _resume(book, *(book.top() or latest), progress)
+    with opened(tree) as root:
+        with journal.reading(root) as there:
+            if there is None or ((top := there.top()) and top[1] == Phase.APPLIED):
+                return Applied(tree=tree)
+        with journal.locked(root) as book:
+            top = book.top()
+            return _resume(book, *top, keep, progress) if top else Applied(tree=tree)
 
 
 def undo(tree: Path, *, progress: Progress = quiet) -> Applied:
@@ -107,14 +109,17 @@ def undo(tree: Path, *, progress: Progress = quiet) -> Applied:
     Raises InputError when there is none, IntegrityError, with nothing changed, when a file is neither what
     it was nor what it became.
     """
-    latest = _latest(tree)
-    if latest is None:
-        raise InputError(f"{tree}: nothing to undo: it holds no record of a relocation")
-    with opened(tree) as root, journal.locked(root) as book:
-        return _undo(book, *(book.top() or latest), progress)
+    with opened(tree) as root:
+        with journal.reading(root) as there:
+            if there is None or there.top() is None:
+                raise InputError(f"{tree}: nothing to undo: it holds no record of a relocation")
+        with journal.locked(root) as book:
+            if (top := book.top()) is None:
+                raise InputError(f"{tree}: nothing to undo: another process did")
+            return _undo(book, *top, progress)
 
 
-def _resume(book: Journal, number: int, phase: Phase, progress: Progress) -> Applied:
+def _resume(book: Journal, number: int, phase: Phase, keep: bool, progress: Progress) -> Applied:
     if phase == Phase.UNDOING:
         return _undo(book, number, phase, progress)
     record = book.read(number, phase)
@@ -123,7 +128,7 @@ def _resume(book: Journal, number: int, phase: Phase, progress: Progress) -> App
         _open_up(book, record)
         _work(book.root, record, waiting, progress)
         _close(book, record)
-        book.turn(number, phase, Phase.APPLIED)
+        _end(book, number, keep=keep)
     return Applied(tree=book.root.path, changed=len(waiting), notes=record.notes)
 
 
@@ -138,20 +143,23 @@ def _undo(book: Journal, number: int, phase: Phase, progress: Progress) -> Appli
     return Applied(tree=book.root.path, changed=len(waiting))
 
 
-def _continue_same(book: Journal, plan: Plan, number: int, phase: Phase, progress: Progress) -> Applied:
+def _end(book: Journal, number: int, *, keep: bool) -> None:
+    if keep:
+        book.turn(number, Phase.APPLYING, Phase.APPLIED)
+    else:
+        book.forget(number, Phase.APPLYING)
+
+
+def _continue_same(
+    book: Journal, plan: Plan, number: int, phase: Phase, keep: bool, progress: Progress
+) -> Applied:
     """Complete an unfinished relocation that went the same way; refuse another one on top of it."""
     if phase == Phase.APPLYING and book.read(number, phase).moves == plan.moves:
-        return _resume(book, number, phase, progress)
+        return _resume(book, number, phase, keep, progress)
     raise InputError(
         f"{plan.tree}: an earlier relocation was begun and not finished",
         hint="complete it (--resume) or go back (--undo) first",
     )
-
-
-def _latest(tree: Path) -> tuple[int, Phase] | None:
-    """Return the latest relocation of a tree; nothing is written to find that out."""
-    with opened(tree) as root, journal.reading(root) as book:
-        return book.top() if book is not None else None
 
 
 @contextlib.contextmanager

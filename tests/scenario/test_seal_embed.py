@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from belljar.elf import ElfError
 from belljar.elf.names import EditRefused
-from belljar.seal import Seal, embed, seal_of, unembed
+from belljar.elf.sealed import Seal, seal_of
+from belljar.seal import embed, unembed
 from belljar.splice import spliced
 
 LOADER = Path("/lib64/ld-linux-x86-64.so.2")

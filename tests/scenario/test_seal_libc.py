@@ -8,7 +8,8 @@ import pytest
 from test_seal_embed import LOADER, libc_of
 
 from belljar.elf.names import EditRefused
-from belljar.seal import Seal, embed
+from belljar.elf.sealed import Seal
+from belljar.seal import embed
 from belljar.seal.libc import VARIABLES, is_private, private_libc, private_loader
 from belljar.splice import in_place, spliced
 

@@ -1,5 +1,5 @@
 """Programs that carry their own loader and libc."""
 
-from belljar.seal.embed import Seal, embed, seal_of, unembed
+from belljar.seal.embed import embed, unembed
 
-__all__ = ["Seal", "embed", "seal_of", "unembed"]
+__all__ = ["embed", "unembed"]

@@ -17,81 +17,27 @@ directory. Figures and the comparison with other tools: docs/sealing.md.
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib.resources import files
 
 from belljar.elf.const import Machine, SegmentType, Tag
 from belljar.elf.errors import ElfError
 from belljar.elf.layout import NOBITS, Layout, Row, SectionRow
 from belljar.elf.names import EditRefused
+from belljar.elf.sealed import CONFIG, MAGIC, Seal, find
 from belljar.splice import Splice
 
 SECTION = b".belljar.seal"
 """The section that covers what was added."""
 
-_MAGIC, _UNDO_MAGIC = b"BELLJAR1", b"BELLUNDO"
-_CONFIG = struct.Struct(
-    "<8s3Q"
-)  # magic, its own address, the program's entry, the number of its program header
-_UNDO = struct.Struct(
-    "<8s2Q2H"
-)  # magic, size of the file, e_shoff, e_shnum, e_phnum; the program headers follow
+_UNDO_MAGIC = b"BELLUNDO"
+# Magic, size of the file, e_shoff, e_shnum, e_phnum; the program headers follow.
+_UNDO = struct.Struct("<8s2Q2H")
 _WORD, _SHORT, _ROW_SIZE = struct.Struct("<Q"), struct.Struct("<H"), 56
 _ENTRY_AT, _SECTIONS_AT, _SECTION_COUNT_AT, _STRINGS_AT = 24, 40, 60, 62
 _STUBS = {Machine.X86_64: ("x86_64", 0x1000), Machine.AARCH64: ("aarch64", 0x10000)}
 _WRITE, _READ_EXECUTE, _PROGBITS, _ALLOC_EXECUTE = 2, 5, 1, 6
 _INTERPRETER = struct.pack("<I", SegmentType.INTERP)
-_VERNEEDNUM, _PATH_LIMIT, _VARIABLE_LIMIT = 0x6FFFFFFF, 1024, 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seal:
-    """What a program is sealed with; paths are relative to the program's directory (`../lib/ld.so`).
-
-    `directories` are searched for libraries before any other; `variables` are set to the absolute
-    form of their paths when the program starts.
-    """
-
-    loader: str
-    directories: tuple[str, ...] = ()
-    variables: Mapping[str, str] = field(default_factory=dict)
-
-    def to_bytes(self) -> bytes:
-        """Return the configuration's strings as the stub reads them; raises ValueError for what it cannot."""
-        names = [word for name, path in self.variables.items() for word in (f"{name}=", _slashed(path))]
-        lists = [[_slashed(self.loader), *map(_slashed, self.directories)], names]
-        words = [word.encode(errors="surrogateescape") for item in lists for word in [*item, ""]]
-        if any(b"\0" in word or len(word) > _PATH_LIMIT for word in words):
-            raise ValueError(f"a path of more than {_PATH_LIMIT} bytes, or with a NUL")
-        if len(self.variables) > _VARIABLE_LIMIT or any("=" in name or not name for name in self.variables):
-            raise ValueError("variables: too many, or names that are none")
-        return b"".join(word + b"\0" for word in words)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "tuple[Seal, int]":
-        """Read what `to_bytes` wrote; return it and its size. Raises ValueError where it is damaged."""
-        lists: list[list[str]] = []
-        at = 0
-        while len(lists) < 2:  # paths, variables
-            words = []
-            while (end := data.index(b"\0", at)) > at:
-                words.append(data[at:end].decode(errors="surrogateescape"))
-                at = end + 1
-            at += 1
-            lists.append(words)
-        (loader, *directories), names = lists
-        pairs = dict(zip(names[::2], names[1::2], strict=True))
-        return cls(
-            loader=loader.removeprefix("/"),
-            directories=tuple(item.removeprefix("/") for item in directories),
-            variables={name.removesuffix("="): path.removeprefix("/") for name, path in pairs.items()},
-        ), at
-
-
-def _slashed(path: str) -> str:
-    if not path or path.startswith("/"):
-        raise ValueError(f"{path!r}: not relative to the program's directory")
-    return f"/{path}"
+_VERNEEDNUM = 0x6FFFFFFF
 
 
 def embed(image: bytes, seal: Seal) -> tuple[Splice, ...]:
@@ -108,7 +54,7 @@ def embed(image: bytes, seal: Seal) -> tuple[Splice, ...]:
     slot = 1 + max(at for at, row in enumerate(rows) if row.type == SegmentType.LOAD)
     start = _up(len(image), page)
     address = max(_up(row.memory_end, page) for row in layout.loads)
-    config = _CONFIG.pack(_MAGIC, address + len(stub), _word(image, _ENTRY_AT), slot)
+    config = CONFIG.pack(MAGIC, address + len(stub), _word(image, _ENTRY_AT), slot)
     blob = stub + config + seal.to_bytes() + _undo(image, layout)
     segment = Row(SegmentType.LOAD, _READ_EXECUTE, start, address, address, len(blob), len(blob), page)
     rows.insert(slot, segment)
@@ -122,37 +68,28 @@ def embed(image: bytes, seal: Seal) -> tuple[Splice, ...]:
     return (*_changes(image, edits), Splice(offset=len(image), old=b"", new=appended))
 
 
-def seal_of(image: bytes) -> Seal | None:
-    """Return what a program is sealed with; None for one that is not."""
-    try:
-        found = _find(image)
-        return None if found is None else Seal.from_bytes(image[found + _CONFIG.size :])[0]
-    except (ElfError, EditRefused, ValueError):
-        return None
-
-
 def unembed(image: bytes) -> tuple[Splice, ...]:
     """Return the edits that give a sealed program back as it was, every byte.
 
     Raises EditRefused when it is not sealed, or was changed in its size since (by `strip`): its headers
     can then not be put back.
     """
-    found = _find(image)
+    found = find(image)
     if found is None:
         raise EditRefused("is not sealed")
     layout = Layout(image)
     try:
-        _, size = Seal.from_bytes(image[found + _CONFIG.size :])
-        at = found + _CONFIG.size + size
+        _, size = Seal.from_bytes(image[found + CONFIG.size :])
+        at = found + CONFIG.size + size
         magic, length, sections, count, number = _UNDO.unpack_from(image, at)
     except (ValueError, struct.error) as error:
         raise EditRefused("has a seal that is damaged: what it was is no longer known") from error
     rows = image[at + _UNDO.size :][: number * _ROW_SIZE]
-    slot = _CONFIG.unpack_from(image, found)[3]
+    slot = CONFIG.unpack_from(image, found)[3]
     if magic != _UNDO_MAGIC or not _is_as_sealed(layout, slot, rows, length):
         raise EditRefused("was changed since it was sealed: what it was is no longer known")
     edits = {
-        _ENTRY_AT: _WORD.pack(_CONFIG.unpack_from(image, found)[2]),
+        _ENTRY_AT: _WORD.pack(CONFIG.unpack_from(image, found)[2]),
         _SECTIONS_AT: _WORD.pack(sections),
         _SECTION_COUNT_AT: _SHORT.pack(count),
         layout.table: rows,
@@ -174,7 +111,7 @@ def _demand_sealable(image: bytes, layout: Layout) -> int:
     """Return the number of the header of PT_INTERP; refuse what cannot be sealed."""
     if layout.machine not in _STUBS or not layout.wide or layout.view.order != "<":
         raise EditRefused("is for a machine that belljar has no stub for (x86-64, aarch64)")
-    if _find(image) is not None:
+    if find(image) is not None:
         raise EditRefused("is sealed already")
     numbers = [at for at, row in enumerate(layout.rows) if row.type == SegmentType.INTERP]
     if not numbers:
@@ -193,20 +130,6 @@ def _demand_sealable(image: bytes, layout: Layout) -> int:
             f"carries {len(image) - end} bytes behind its sections, which it may look for at the file's end"
         )
     return numbers[0]
-
-
-def _find(image: bytes) -> int | None:
-    """Return the offset of the configuration in a sealed program; the entry leads to it."""
-    layout = Layout(image)
-    if not layout.wide:
-        return None
-    entry = _word(image, _ENTRY_AT)
-    for row in layout.loads:
-        at = image.find(_MAGIC, row.offset, row.end) if row.address == entry else -1
-        if at >= 0 and at + _CONFIG.size <= row.end:
-            address = _CONFIG.unpack_from(image, at)[1]
-            return at if address == row.address + at - row.offset else None
-    return None
 
 
 def _undo(image: bytes, layout: Layout) -> bytes:

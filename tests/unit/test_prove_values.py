@@ -89,10 +89,18 @@ def test_noise_in_one_place_does_not_hide_a_miss_in_another(tmp_path):
     assert {item.kind for item in proof.findings} == {Kind.UNSTABLE, Kind.MISSED}
 
 
-def test_the_hash_of_a_file_that_moves_is_a_derived_value(tmp_path):
+def test_the_hash_of_a_file_that_moves_follows_it_where_hashes_are_listed(tmp_path):
     def make(tree, root):
         (tree / "f").write_text(f"#!{root}/bin/sh\n")
         (tree / "f.sha256").write_text(hashlib.sha256((tree / "f").read_bytes()).hexdigest() + "  f\n")
+
+    assert trees(tmp_path, make).verdict == Verdict.EXACT
+
+
+def test_the_hash_of_a_file_that_moves_is_a_derived_value(tmp_path):
+    def make(tree, root):
+        (tree / "f").write_text(f"#!{root}/bin/sh\n")
+        (tree / "notes").write_text(hashlib.sha256((tree / "f").read_bytes()).hexdigest() + "  f\n")
 
     proof = trees(tmp_path, make)
     assert (proof.verdict, proof.builds) == (Verdict.DERIVED, 2)

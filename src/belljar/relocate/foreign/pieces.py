@@ -1,24 +1,26 @@
-"""Prefixes that a compiler split: what of them can be seen in code, which no search for whole ones finds.
+"""Prefixes that a compiler split: what of them can be seen, which no search for whole ones finds.
 
-A literal that is copied or compared may stand in the code as immediates of 8 bytes. Without a placeholder
-whose every piece is unmistakable they cannot be rewritten with certainty, but they must not be passed over:
-where code holds 8 letters of an old prefix outside of any whole one, the file is refused. Only
-executable sections are searched: elsewhere such letters belong to other paths. Pieces of less than 8
-letters are not seen.
+A literal that is copied or compared may stand in the code as immediates of 8 bytes, or among the constants
+in blocks of 16 that overlap. Without a placeholder whose every piece is unmistakable they cannot be rewritten
+with certainty, but they must not be passed over: a file is refused where code holds 8 letters of an old
+prefix outside of any whole one, and where a block of constants is filled with its beginning or its end.
+Letters elsewhere in data belong to other paths. Pieces of less than 8 letters are not seen.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from belljar.relocate.foreign.moves import Moves
 from belljar.relocate.foreign.subject import Subject
-from belljar.relocate.pieces.image import Image
+from belljar.relocate.pieces.image import Image, Region
 
 LEAST = 8
 """How many letters make a piece: the width of an immediate."""
+BLOCK = 16
+"""How many bytes a vector constant has, at the least."""
 _GRAM = 4
 _CHUNK = 1 << 20
+_CONTEXT = 512
 
 
 class Piece(NamedTuple):
@@ -29,57 +31,84 @@ class Piece(NamedTuple):
     letters: bytes
 
 
+class _Run(NamedTuple):
+    """Letters start.. of `old` at begin..end."""
+
+    begin: int
+    end: int
+    start: int
+    old: bytes
+
+
 def pieces(subject: Subject, image: Image) -> Iterator[Piece]:
-    """Yield the runs of at least 8 letters of an old prefix in code, outside of whole ones."""
+    """Yield the pieces of old prefixes in code and constants, outside of whole ones."""
     olds = [old for old, new in subject.moves.pairs if len(old) >= LEAST and old != new]
     if not olds:
         return
-    pattern = _grams(subject.moves, olds)
+    pattern = _grams(olds)
     whole = {place for hit in subject.hits for place in range(hit.offset, hit.end)}
     for region in image.regions:
-        if not region.is_code:
-            continue
-        for begin in range(region.begin, region.end, _CHUNK):
-            lead = min(256, begin - region.begin)
-            data = subject.read(begin - lead, min(_CHUNK, region.end - begin) + lead + 256)
-            past = 0
-            for match in pattern.finditer(data, lead):
-                if (
-                    match.start() < past
-                    or match.start() >= lead + _CHUNK
-                    or begin - lead + match.start() in whole
-                ):
-                    continue
-                run = _run(data, match.start(), olds)
-                if run is not None:
-                    past = run[1]
-                    yield Piece(begin - lead + run[0], region.name, data[run[0] : run[1]])
+        if region.is_code or region.name.startswith(".rodata"):
+            for piece in _within(subject, region, pattern, olds):
+                if piece.offset not in whole:
+                    yield piece
 
 
-def _grams(moves: Moves, olds: list[bytes]) -> re.Pattern[bytes]:
+def _within(
+    subject: Subject, region: Region, pattern: re.Pattern[bytes], olds: Sequence[bytes]
+) -> Iterator[Piece]:
+    """Yield the pieces in a region, read in chunks that overlap."""
+    past = 0
+    for begin in range(region.begin, region.end, _CHUNK):
+        base = max(region.begin, begin - _CONTEXT)
+        data = subject.read(base, min(begin + _CHUNK + _CONTEXT, region.end) - base)
+        for match in pattern.finditer(data, begin - base):
+            if base + match.start() >= begin + _CHUNK:
+                break
+            run = _longest(data, match.start(), olds) if base + match.start() >= past else None
+            if run is None or not _is_piece(run, data, base, region):
+                continue
+            past = base + run.end
+            yield Piece(base + run.begin, region.name, data[run.begin : run.end])
+
+
+def _is_piece(run: _Run, data: bytes, base: int, region: Region) -> bool:
+    """Whether a run stands as compilers put pieces; in code alone each one is one."""
+    if region.is_code and not region.is_mixed:
+        return True
+    if (region.address + base + run.begin - region.begin) % BLOCK:
+        return False
+    if run.start == 0 and run.end - run.begin < len(run.old):
+        return (run.end - run.begin) % BLOCK == 0
+    block = data[run.begin : run.begin + BLOCK - 1]
+    return run.start > 0 and run.start + run.end - run.begin == len(run.old) and b"\0" not in block
+
+
+def _grams(olds: Sequence[bytes]) -> re.Pattern[bytes]:
     """Return an expression that matches in every run of 8 letters: the 4-grams at each fifth letter."""
-    del moves
-    grams = {
-        old[place : place + _GRAM]
-        for old in olds
-        for place in range(0, len(old) - _GRAM + 1, LEAST - _GRAM + 1)
-    }
+    step = LEAST - _GRAM + 1
+    grams = {old[place : place + _GRAM] for old in olds for place in range(0, len(old) - _GRAM + 1, step)}
     return re.compile(b"|".join(map(re.escape, sorted(grams))))
 
 
-def _run(data: bytes, place: int, olds: list[bytes]) -> tuple[int, int] | None:
+def _longest(data: bytes, place: int, olds: Sequence[bytes]) -> _Run | None:
     """Return the longest run of letters of an old prefix through a 4-gram, where it has 8 or more."""
-    best = None
-    for old in olds:
-        gram = data[place : place + _GRAM]
-        at = old.find(gram)
-        while at >= 0:
-            begin, end = place, place + _GRAM
-            while begin > 0 and at - (place - begin) > 0 and data[begin - 1] == old[at - (place - begin) - 1]:
-                begin -= 1
-            while end < len(data) and at + end - place < len(old) and data[end] == old[at + end - place]:
-                end += 1
-            if end - begin >= LEAST and (best is None or end - begin > best[1] - best[0]):
-                best = (begin, end)
-            at = old.find(gram, at + 1)
-    return best
+    gram = data[place : place + _GRAM]
+    runs = [
+        _extended(data, place, old, match.start())
+        for old in olds
+        for match in re.finditer(b"(?=" + re.escape(gram) + b")", old)
+    ]
+    best = max(runs, key=lambda run: run.end - run.begin, default=None)
+    return best if best is not None and best.end - best.begin >= LEAST else None
+
+
+def _extended(data: bytes, place: int, old: bytes, at: int) -> _Run:
+    """Return the run in which `data[place]` is letter `at`, as far as it goes both ways."""
+    begin, start = place, at
+    while begin and start and data[begin - 1] == old[start - 1]:
+        begin, start = begin - 1, start - 1
+    end, stop = place, at
+    while end < len(data) and stop < len(old) and data[end] == old[stop]:
+        end, stop = end + 1, stop + 1
+    return _Run(begin, end, start, old)

@@ -93,7 +93,7 @@ def plan_shebang(subject: Subject, finding: Finding) -> int:
 
 
 def _adds_syntax(line: Line, new: bytes) -> bool:
-    """Whether the new line has more spaces, or more of what `env -S` takes for syntax where that splits it."""
+    """Whether the new line has more spaces, or more of what `env -S` takes for syntax."""
     signs = b" '\"\\$#" if line.interpreter.endswith(b"/env") else b" "
     return any(new.count(sign) != line.text.count(sign) for sign in signs)
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "audit": "Say what ties programs and libraries to a machine.",
     "scan": "List the references that relocation rewrites.",
     "install": "Install an artifact into any directory.",
+    "edit": "Change what programs and libraries say to their loader.",
     "uninstall": "Remove what install put into a directory.",
     "verify": "Run a command of a tree on real systems.",
     "root": "Keep the root filesystems that verify uses.",

@@ -12,8 +12,9 @@ that first had the symbol.
 """
 
 import enum
+import itertools
 import mmap
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -146,9 +147,7 @@ class FileFacts:
     @property
     def is_for_musl(self) -> bool:
         """Whether it is linked against musl."""
-        return is_musl(self.interpreter or "") or any(
-            name == "libc.so" or name.startswith("libc.musl-") for name in self.needed
-        )
+        return _is_for_musl(self.interpreter, self.needed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,18 +194,19 @@ def facts_of(
         return _object_facts(common, object_symbols(memoryview(data)))
     uses, unversioned = _uses(elf, arch)
     needed = dynamic.needed if dynamic else ()
-    facts = FileFacts(
+    defines_glibc = any(release_of(item.name) for item in elf.definitions)
+    return FileFacts(
         **common,
         needed=needed,
         soname=dynamic.soname if dynamic else None,
         rpath=_entries(dynamic.rpath if dynamic else None),
         runpath=_entries(dynamic.runpath if dynamic else None),
         versions=uses,
-        defines_glibc=any(release_of(item.name) for item in elf.definitions),
+        defines_glibc=defines_glibc,
+        musl=() if defines_glibc else _musl(common["kind"], elf.interpreter, needed, uses),
         unversioned=unversioned,
         isa=None if effort is None else examine(code or data, elf, name=path, effort=effort),
     )
-    return replace(facts, musl=_musl(facts))
 
 
 def _object_facts(common: dict[str, Any], symbols: Iterable[Symbol]) -> FileFacts:
@@ -229,19 +229,25 @@ def _entries(value: str | None) -> tuple[str, ...]:
     return () if value is None else tuple(value.split(":"))
 
 
-def _musl(facts: FileFacts) -> tuple[str, ...]:
-    """Return what hinders the file from running on musl."""
-    if facts.is_for_musl or facts.kind not in (Kind.EXECUTABLE, Kind.SHARED) or facts.defines_glibc:
+def _is_for_musl(interpreter: str | None, needed: Iterable[str]) -> bool:
+    return is_musl(interpreter or "") or any(
+        name == "libc.so" or name.startswith("libc.musl-") for name in needed
+    )
+
+
+def _musl(
+    kind: Kind, interpreter: str | None, needed: Sequence[str], uses: Iterable[VersionUse]
+) -> tuple[str, ...]:
+    """Return what hinders a file that is not glibc's own from running on musl."""
+    if kind not in (Kind.EXECUTABLE, Kind.SHARED) or _is_for_musl(interpreter, needed):
         return ()
-    bound = [use for use in facts.versions if use.glibc and use.required]
+    bound = [use.symbols for use in uses if use.required and use.glibc]
     return hindrances(
-        interpreter=facts.interpreter if facts.kind is Kind.EXECUTABLE else None,
+        interpreter=interpreter if kind is Kind.EXECUTABLE else None,
         missing_libraries=[
-            name
-            for name in facts.needed
-            if is_family(name) and not is_musl_itself(name) and name[:3] != "ld-"
+            name for name in needed if is_family(name) and not is_musl_itself(name) and name[:3] != "ld-"
         ],
-        symbols=[name for use in bound for name in use.symbols],
+        symbols=itertools.chain.from_iterable(bound),
     )
 
 

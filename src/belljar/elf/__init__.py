@@ -1,7 +1,7 @@
 """ELF files: bytes in, frozen values out; no input or output."""
 
 from belljar.elf.errors import ElfError
-from belljar.elf.extents import HEAD, extents_of_segments, extents_of_tables
+from belljar.elf.extents import HEAD, extents_of_relocations, extents_of_segments, extents_of_tables
 from belljar.elf.objects import object_symbols
 from belljar.elf.reader import read
 from belljar.elf.records import (
@@ -33,6 +33,7 @@ __all__ = [
     "VersionDefinition",
     "VersionNeed",
     "Word",
+    "extents_of_relocations",
     "extents_of_segments",
     "extents_of_tables",
     "object_references",

@@ -5,8 +5,12 @@ than one part in a hundred. With these extents in place, and anything at all els
 the same as for the whole file.
 """
 
+from collections.abc import Iterable
+
 from belljar.elf.const import SegmentType, Tag
 from belljar.elf.reader import open_view, read_dynamic, read_headers
+from belljar.elf.symbols import count_by_tables
+from belljar.elf.tables import Tables
 from belljar.elf.view import View
 
 Extent = tuple[int, int]
@@ -32,14 +36,33 @@ def extents_of_segments(image: bytes | memoryview) -> tuple[Extent, ...]:
 
 
 def extents_of_tables(image: bytes | memoryview) -> tuple[Extent, ...]:
-    """Return where the tables of the dynamic segment lie, given a file that has its small segments too."""
+    """Return where the tables of the dynamic segment lie, given a file that has its small segments too.
+
+    Relocations are left out: see extents_of_relocations.
+    """
+    return _extents(image, _TABLES)
+
+
+def extents_of_relocations(image: bytes | memoryview) -> tuple[Extent, ...]:
+    """Return where the relocations lie, if `read` looks at them, given a file that has its tables too.
+
+    It does where no table says how many symbols there are; relocations have many times their size.
+    """
+    view = open_view(image)
+    header, segments = read_headers(view)
+    tables = Tables(view=view, header=header, segments=segments, entries=read_dynamic(view, segments))
+    is_counted = tables.start(Tag.SYMTAB) is None or count_by_tables(tables) is not None
+    return () if is_counted else _extents(image, _RELOCATIONS)
+
+
+def _extents(image: bytes | memoryview, tags: Iterable[Tag]) -> tuple[Extent, ...]:
     view = open_view(image)
     _, segments = read_headers(view)
     entries = read_dynamic(view, segments) or ()
     values = {entry.tag: entry.value for entry in entries}
     addresses = sorted(entry.value for entry in entries if entry.tag in _ADDRESSES)
     found = []
-    for tag in (*_TABLES, *_RELOCATIONS):
+    for tag in tags:
         for load in segments:
             into = values.get(tag, -1) - load.address
             if load.type == SegmentType.LOAD and 0 <= into < load.file_size:
@@ -51,7 +74,7 @@ def extents_of_tables(image: bytes | memoryview) -> tuple[Extent, ...]:
     return tuple(found)
 
 
-def _size(view: View, tag: int, values: dict[int, int]) -> int:
+def _size(view: View, tag: Tag, values: dict[int, int]) -> int:
     """Return the size that a table says of itself; 0 where its end is the next table's start."""
-    sizes = _RELOCATIONS.get(Tag(tag), Tag.STRSZ if tag == Tag.STRTAB else None)
+    sizes = _RELOCATIONS.get(tag, Tag.STRSZ if tag == Tag.STRTAB else None)
     return 0 if sizes is None else min(values.get(sizes, 0), len(view.data))

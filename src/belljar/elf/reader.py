@@ -8,8 +8,6 @@ Rejected: pyelftools, which reads sections first and is slower by an order of ma
 (docs/dependencies.md); tests use it as oracle.
 """
 
-from collections.abc import Iterator
-
 from belljar.elf import versions
 from belljar.elf.const import MAGIC, PN_XNUM, Class, Data, SegmentType, Tag
 from belljar.elf.errors import ElfError
@@ -22,7 +20,7 @@ _IDENT = 16
 _FILE_HEADER = {False: "HHIIIIIHHHHHH", True: "HHIQQQIHHHHHH"}
 _PROGRAM_HEADER = {False: "8I", True: "2I6Q"}
 SECTION_HEADER = {False: "10I", True: "2I4Q2I2Q"}
-_DYNAMIC = {False: "iI", True: "qQ"}
+_DYNAMIC = {False: "II", True: "QQ"}
 
 
 def read(data: bytes | memoryview, *, exports: bool = True) -> Elf:
@@ -110,40 +108,33 @@ def read_dynamic(view: View, segments: tuple[Segment, ...]) -> tuple[DynamicEntr
     """Return the entries before DT_NULL; None when there is no dynamic segment in the file."""
     for segment in segments:
         if segment.type == SegmentType.DYNAMIC and segment.file_size:
-            return tuple(_split_dynamic(view, segment))
+            return _split_dynamic(view, segment)
     return None
 
 
-def _split_dynamic(view: View, segment: Segment) -> Iterator[DynamicEntry]:
-    form = _DYNAMIC[view.wide]
-    size, at = view.size(form), segment.offset
-    for tag, value in view.records(form, at, segment.file_size // size, "dynamic segment"):
-        if tag == Tag.NULL:
-            return
-        yield DynamicEntry(tag, value, at)
-        at += size
+def _split_dynamic(view: View, segment: Segment) -> tuple[DynamicEntry, ...]:
+    start, size = segment.offset, view.size(_DYNAMIC[view.wide])
+    words = view.words(start, segment.file_size // size * size, "dynamic segment")
+    tags, values = words[::2], words[1::2]
+    count = tags.index(Tag.NULL) if Tag.NULL in tags else len(tags)
+    return tuple(map(DynamicEntry, tags[:count], values, range(start, start + count * size, size)))
 
 
 def _name(strings: Strings, entries: tuple[DynamicEntry, ...]) -> Dynamic:
     """Look up the strings of those entries that name something."""
-    named: dict[int, list[int]] = {}
-    for tag, value, _ in entries:
-        named.setdefault(tag, []).append(value)
+    first = {tag: value for tag, value, _ in reversed(entries)}
 
-    def names(tag: Tag) -> tuple[str, ...]:
-        return tuple(map(strings.__getitem__, named.get(tag, ())))
-
-    def number(tag: Tag) -> int:
-        return named[tag][0] if tag in named else 0
+    def name(tag: Tag) -> str | None:
+        return strings[first[tag]] if tag in first else None
 
     return Dynamic(
         entries=entries,
-        needed=names(Tag.NEEDED),
-        soname=next(iter(names(Tag.SONAME)), None),
-        rpath=next(iter(names(Tag.RPATH)), None),
-        runpath=next(iter(names(Tag.RUNPATH)), None),
-        flags=number(Tag.FLAGS),
-        flags_1=number(Tag.FLAGS_1),
+        needed=tuple(strings[value] for tag, value, _ in entries if tag == Tag.NEEDED),
+        soname=name(Tag.SONAME),
+        rpath=name(Tag.RPATH),
+        runpath=name(Tag.RUNPATH),
+        flags=first.get(Tag.FLAGS, 0),
+        flags_1=first.get(Tag.FLAGS_1, 0),
     )
 
 

@@ -32,15 +32,17 @@ def read_symbols(
     if place is None:
         return Symbols()
     size = tables.view.size(SYMBOL[tables.view.wide])
-    count = _count(tables)
+    count = count_by_tables(tables)
+    if count is None:
+        count = _count_by_relocations(tables)
     place.hold(count * size, "SYMTAB")
     # The first symbol is empty.
     columns = _columns(tables.view, place.offset + size, max(count - 1, 0) * size)
     starts, infos, sections, marks = (*columns, _marks(tables, count)[1:])
     if not exports:
-        wanted = list(map(not_, sections))
+        wanted = list(compress(range(len(sections)), map(not_, sections)))
         starts, infos, sections, marks = (
-            tuple(compress(column, wanted)) for column in (starts, infos, sections, marks)
+            tuple(map(column.__getitem__, wanted)) for column in (starts, infos, sections, marks)
         )
     return Symbols(
         names=tuple(tables.strings().all_at(starts)),
@@ -78,15 +80,12 @@ def _marks(tables: Tables, count: int) -> Sequence[int]:
     return tables.view.numbers("H", place.offset, place.hold(2 * count, "VERSYM"), "VERSYM")
 
 
-def _count(tables: Tables) -> int:
+def count_by_tables(tables: Tables) -> int | None:
+    """Return how many symbols the tables say that there are; None where only relocations say it."""
     if tables.header.machine == Machine.MIPS:
         return tables.number(Tag.MIPS_SYMTABNO)
     counted = _count_by_hash(tables)
-    if counted is None:
-        counted = _count_by_gnu_hash(tables)
-    if counted is None:
-        counted = _count_by_relocations(tables)
-    return counted
+    return _count_by_gnu_hash(tables) if counted is None else counted
 
 
 def _count_by_hash(tables: Tables) -> int | None:

@@ -29,12 +29,14 @@ class _Chains:
 
     def follow(self, form: str, offset: int, count: int) -> Iterator[tuple[int, tuple[int, ...]]]:
         """Yield the offset and the numbers of up to `count` records; the last number is the link."""
-        size = self._view.size(form)
+        layout = self._view.layout(form)
+        size, data = layout.size, self._view.data
         for _ in range(count):
             self._left -= 1
             if offset + size > self._end or self._left < 0:
                 raise ElfError("symbol versions: the chain leaves its segment or overlaps", offset=offset)
-            fields = self._view.record(form, offset, "symbol versions")
+            # Within the segment is within the file.
+            fields = layout.unpack_from(data, offset)
             yield offset, fields
             if not fields[-1]:
                 return

@@ -38,6 +38,10 @@ class View:
             )
         return self.data[offset : offset + size]
 
+    def layout(self, form: str) -> struct.Struct:
+        """Return the struct of that format in the byte order of the file."""
+        return _layout(self.order + form)
+
     def size(self, form: str) -> int:
         """Return how many bytes a record of that struct format has."""
         return _layout(self.order + form).size

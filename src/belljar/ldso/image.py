@@ -9,7 +9,7 @@ import mmap
 import os
 from collections.abc import Iterable, Iterator
 
-from belljar.elf import HEAD, ElfError, extents_of_segments, extents_of_tables
+from belljar.elf import HEAD, ElfError, extents_of_relocations, extents_of_segments, extents_of_tables
 from belljar.elf.const import MAGIC
 
 _SMALL = 256 << 10
@@ -60,6 +60,7 @@ def fill(descriptor: int, view: memoryview) -> None:
             return
         _read(descriptor, view, extents_of_segments(view))
         _read(descriptor, view, extents_of_tables(view))
+        _read(descriptor, view, extents_of_relocations(view))
     except ElfError:
         _read(descriptor, view, [(0, len(view))])
 

@@ -1,0 +1,276 @@
+"""What sealing a prefix takes, as values: which programs, with which libraries, and why not.
+
+For each program and library the closure is resolved as its loader would (belljar.ldso), for the oldest
+processor, with the prefix's own `lib` in sight. What lies in the prefix stays there; everything else is
+bundled, loader and libc with it. A program searches the private directory first, then where the prefix's own
+libraries lie: never a directory of the host.
+
+One loader and one libc serve a prefix. Programs of two machines, or of two libcs, are refused, as is a need
+that leads nowhere: a prefix is sealed whole or not at all.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from belljar.elf import ElfError
+from belljar.elf.edit import edit
+from belljar.elf.names import EditRefused, PathTag, RemoveRunpath, SetRunpath
+from belljar.elf.sealed import Seal
+from belljar.errors import InputError
+from belljar.ldso import Cache, Closure, Libc, Surroundings, resolve
+from belljar.ldso.cpu import baseline
+from belljar.relocate.change import FileChange, Plan, Refusal
+from belljar.seal.bundle import LIBC, Bundle, licenses_of
+from belljar.seal.embed import embed
+from belljar.seal.libc import VARIABLES
+from belljar.seal.survey import PRIVATE, Binary, Kind, survey
+from belljar.types import Event, Progress, quiet
+
+_SERVICES = ("libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2", "libgcc_s.so.1")
+"""What a libc opens by name when it is asked for users, hosts, or the end of a thread."""
+_GCONV, _LOCALE = "gconv", "locale"
+SEALED = "program"
+"""The kind of change that seals a program; another is to a library."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What is asked for: the system that libraries come from, names that stay the host's, locales."""
+
+    root: Path = Path("/")
+    from_host: tuple[str, ...] = ()
+    locales: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealing:
+    """A plan for `prefix`: what is bundled, which files change, what is left alone or is sealed already."""
+
+    prefix: Path
+    bundle: Bundle | None
+    changes: Plan
+    left: tuple[Binary, ...] = ()
+    sealed: tuple[str, ...] = ()
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """The paths of the programs that are sealed by it."""
+        changes = (item for item in self.changes.changes if isinstance(item, FileChange))
+        return tuple(item.path for item in changes if item.kind == SEALED)
+
+    def describe(self) -> list[str]:
+        """Return the plan for a person."""
+        lines = self.bundle.describe() if self.bundle else []
+        lines += self.changes.describe()
+        lines += [f"{item.path}: left alone: {item.reason}" for item in self.left]
+        return lines + [f"{path}: is sealed already" for path in self.sealed]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Found:
+    """What closures have shown so far; `files` are those to be bundled, by the name that is asked for."""
+
+    files: dict[str, Path] = field(default_factory=dict)
+    loaders: dict[str, str] = field(default_factory=dict)
+    own: dict[str, list[str]] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+
+
+def plan(prefix: Path, options: Options | None = None, *, progress: Progress = quiet) -> Sealing:
+    """Return what sealing a prefix takes; nothing is written.
+
+    Raises InputError when the prefix cannot be read, or holds nothing to seal.
+    """
+    options = options or Options()
+    prefix = prefix.resolve()
+    try:
+        binaries = tuple(survey(prefix))
+    except OSError as error:
+        raise InputError(f"{error.filename or prefix}: {error.strerror}") from error
+    programs = [item for item in binaries if item.kind is Kind.PROGRAM]
+    sealed = tuple(item.path for item in binaries if item.kind is Kind.SEALED)
+    left = tuple(item for item in binaries if item.kind is Kind.LEFT)
+    if not programs:
+        nothing = Plan(tree=prefix, moves=())
+        return Sealing(prefix=prefix, bundle=None, changes=nothing, left=left, sealed=sealed)
+    found = _closures(prefix, binaries, options, progress)
+    bundle = None if found.refusals else _bundle(found, options)
+    changes = [] if bundle is None else list(_changes(prefix, binaries, bundle, found))
+    refusals = found.refusals + [item for item in changes if isinstance(item, Refusal)]
+    edits = [item for item in changes if isinstance(item, FileChange)]
+    whole = Plan(tree=prefix, moves=(), changes=tuple(edits), refusals=tuple(sorted(refusals)))
+    return Sealing(prefix=prefix, bundle=bundle, changes=whole, left=left, sealed=sealed)
+
+
+def _closures(prefix: Path, binaries: Sequence[Binary], options: Options, progress: Progress) -> _Found:
+    """Resolve every program and library of the prefix."""
+    found, cache = _Found(), Cache(Path("/"))
+    wanted = [item for item in binaries if item.kind is not Kind.LEFT]
+    machines = sorted({item.machine for item in wanted if item.kind is Kind.PROGRAM})
+    if len(machines) > 1:
+        odd = next(item for item in wanted if item.kind is Kind.PROGRAM and item.machine != machines[0])
+        found.refusals.append(
+            Refusal(path=odd.path, reason="is for another machine than the programs before it")
+        )
+        return found
+    for number, item in enumerate(wanted, 1):
+        progress(Event(stage="resolve", subject=item.path, done=number, total=len(wanted)))
+        if item.machine == machines[0]:
+            _add(found, prefix, item, _resolve(prefix / item.path, prefix, cache, machines[0]), options)
+    for name in (*_services(found), *_services(found)):
+        closure = _resolve(found.files[name], prefix, cache, machines[0])
+        _add(found, prefix, Binary(names=(name,), kind=Kind.LIBRARY, machine=machines[0]), closure, options)
+    return found
+
+
+def _resolve(path: Path, prefix: Path, cache: Cache, machine: int) -> Closure:
+    own = ":".join(str(prefix / name) for name in ("lib", "lib64") if (prefix / name).is_dir())
+    return resolve(path, cache=cache, surroundings=Surroundings(library_path=own, cpu=baseline(machine)))
+
+
+def _services(found: _Found) -> list[str]:
+    """Add what the libc opens by itself, from where the libc comes from; return which there are."""
+    libc = found.files.get(LIBC)
+    there = [name for name in _SERVICES if libc and (libc.parent / name).exists()]
+    for name in there:
+        found.files.setdefault(name, (libc.parent / name).resolve() if libc else Path(name))
+    return there
+
+
+def _add(found: _Found, prefix: Path, item: Binary, closure: Closure, options: Options) -> None:
+    """Take from a closure what is to be bundled, and where the prefix's own libraries lie."""
+    real = {thing.path: Path(thing.real) for thing in closure.objects}
+    if item.kind is Kind.PROGRAM and closure.libc is not Libc.GLIBC:
+        found.refusals.append(Refusal(path=item.path, reason=f"its loader is not there: {item.interpreter}"))
+        return
+    for edge in closure.edges:
+        name = os.path.basename(edge.name)
+        if _is_hosts(name, options):
+            continue
+        if edge.path is None:
+            asker = "" if edge.asker == str(prefix / item.path) else f", which {edge.asker} needs"
+            found.refusals.append(Refusal(path=item.path, reason=f"{name} is not found{asker}"))
+        elif (place := real.get(edge.path, Path(edge.path).resolve())).is_relative_to(prefix):
+            directory = os.path.dirname(os.path.relpath(edge.path, prefix))
+            found.own.setdefault(item.path, []).append(directory)
+        else:
+            _add_file(found, item, name, place)
+    if item.kind is Kind.PROGRAM and closure.loader:
+        found.loaders[os.path.basename(closure.loader)] = item.path
+
+
+def _add_file(found: _Found, item: Binary, name: str, place: Path) -> None:
+    before = found.files.setdefault(name, place)
+    if before != place and before.read_bytes() != place.read_bytes():
+        found.refusals.append(
+            Refusal(path=item.path, reason=f"two libraries are called {name}: {before}, {place}")
+        )
+
+
+def _is_hosts(name: str, options: Options) -> bool:
+    return name in options.from_host
+
+
+def _bundle(found: _Found, options: Options) -> Bundle | None:
+    """Return the private directory's content; None, with refusals, when loader or libc are not one."""
+    loaders = sorted(found.loaders)
+    if len(loaders) != 1 or LIBC not in found.files:
+        path = next(iter(found.loaders.values()), "")
+        found.refusals.append(
+            Refusal(path=path, reason=f"not one loader and one libc: {', '.join(loaders) or 'none'}")
+        )
+        return None
+    trees = _locales(found, options)
+    modules = found.files[LIBC].parent / _GCONV
+    if (modules / "gconv-modules").is_file():
+        trees[_GCONV] = modules
+    return Bundle(
+        loader=loaders[0],
+        files=dict(sorted(found.files.items())),
+        trees=trees,
+        host=tuple(sorted(options.from_host)),
+        licenses=licenses_of(found.files.values(), options.root),
+    )
+
+
+def _locales(found: _Found, options: Options) -> dict[str, Path]:
+    """Return the directories of the locales that are asked for."""
+    trees = {}
+    for name in options.locales:
+        spellings = {name, name.replace("UTF-8", "utf8"), name.replace("utf8", "UTF-8")}
+        places = [options.root / "usr/lib/locale" / spelling for spelling in sorted(spellings)]
+        there = next((place for place in places if place.is_dir()), None)
+        if there is None:
+            reason = f"locale {name}: not below {places[0].parent}; make it with localedef --no-archive"
+            found.refusals.append(Refusal(path="", reason=reason))
+        else:
+            trees[f"{_LOCALE}/{name}"] = there
+    return trees
+
+
+def _changes(
+    prefix: Path, binaries: Iterable[Binary], bundle: Bundle, found: _Found
+) -> Iterator[FileChange | Refusal]:
+    """Yield the edits of programs and of libraries that have search paths, and what refuses to be edited."""
+    for item in binaries:
+        try:
+            if item.kind is Kind.PROGRAM:
+                yield _sealed(prefix, item, bundle, found)
+            elif item.kind is Kind.LIBRARY and item.search:
+                yield from _retagged(prefix, item)
+        except (ElfError, EditRefused) as error:
+            yield Refusal(path=item.path, reason=error.message)
+
+
+def _sealed(prefix: Path, item: Binary, bundle: Bundle, found: _Found) -> FileChange:
+    directory = os.path.dirname(item.path)
+    own = [path for path in ("lib", "lib64") if (prefix / path).is_dir()]
+    hosts = sorted({os.path.dirname(name) for name in bundle.host_links}, key=len)
+    places = [PRIVATE, *own, *_own_search(prefix, item), *found.own.get(item.path, ())]
+    places += [f"{PRIVATE}/{name}" for name in hosts]
+    paths = {"LOCPATH": _LOCALE, "GCONV_PATH": _GCONV}
+    there = {name.partition("/")[0] for name in bundle.trees}
+    seal = Seal(
+        loader=os.path.relpath(f"{PRIVATE}/{bundle.loader}", directory or "."),
+        directories=tuple(os.path.relpath(place or ".", directory or ".") for place in dict.fromkeys(places)),
+        variables={
+            VARIABLES[name]: os.path.relpath(f"{PRIVATE}/{path}", directory or ".")
+            for name, path in paths.items()
+            if path in there
+        },
+    )
+    splices = embed((prefix / item.path).read_bytes(), seal)
+    reason = f"starts on {PRIVATE}/{bundle.loader}"
+    return FileChange(path=item.path, kind=SEALED, splices=splices, reasons=(reason,), aliases=item.names[1:])
+
+
+def _retagged(prefix: Path, item: Binary) -> Iterator[FileChange]:
+    """Let a library's search path lead to the prefix only, and let that of the program count after it."""
+    own = _own_search(prefix, item)
+    directory = os.path.dirname(item.path)
+    entries = tuple(_from_origin(os.path.relpath(place or ".", directory or ".")) for place in own)
+    wish = SetRunpath(entries=entries, tag=PathTag.RPATH, replace=True) if own else RemoveRunpath()
+    splices = edit((prefix / item.path).read_bytes(), [wish])
+    if splices:
+        reason = f"searches {':'.join(entries) or 'no directory of its own'}, then those of the program"
+        yield FileChange(
+            path=item.path, kind="elf", splices=splices, reasons=(reason,), aliases=item.names[1:]
+        )
+
+
+def _from_origin(path: str) -> str:
+    return "$ORIGIN" if path == "." else f"$ORIGIN/{path}"
+
+
+def _own_search(prefix: Path, item: Binary) -> list[str]:
+    """Return the directories of the prefix that a file searches, relative to the prefix."""
+    found = []
+    here = prefix / os.path.dirname(item.path)
+    for entry in item.search:
+        text = entry.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", str(here))
+        place = Path(os.path.normpath(text))
+        if place.is_absolute() and "$" not in text and place.is_relative_to(prefix):
+            found.append(str(place.relative_to(prefix)).removeprefix("."))
+    return found

@@ -34,10 +34,13 @@ SETS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def _place() -> Path:
+    return Path(tempfile.gettempdir()) / f"belljar-tests-compilers-{os.getuid()}"
+
+
 def environment(name: str) -> Environment:
     """Return the root of a set of packages, made now unless it is there."""
-    place = Path(tempfile.gettempdir()) / f"belljar-tests-compilers-{os.getuid()}"
-    home = Home(data=place, cache=place / "cache")
+    home = Home(data=_place(), cache=_place() / "cache")
     lock = _lock(name, home)
     return materialise(lock.environment, {}, fetch(lock, home), home=home)
 
@@ -63,6 +66,8 @@ def _lock(name: str, home: Home) -> Lock:
 def shell(name: str, script: str, work: Path, *, timeout: float = 600) -> None:
     """Run a shell script in a set's root with `work` as its directory, at /w; it must succeed."""
     root = root_of(environment(name))
+    kept = _place() / "go-build"
+    kept.mkdir(exist_ok=True)
     box = Sandbox(
         operations=(
             *root,
@@ -70,8 +75,15 @@ def shell(name: str, script: str, work: Path, *, timeout: float = 600) -> None:
             Devices(),
             Tmpfs(target="/tmp"),
             Bind(source=str(work), target="/w", writable=True),
+            Bind(source=str(kept), target="/go-build", writable=True),
         ),
-        env={"PATH": "/usr/bin", "HOME": "/tmp", "LC_ALL": "C.UTF-8"},
+        env={
+            "PATH": "/usr/bin:/usr/lib/go-1.19/bin",
+            "GOROOT": "/usr/lib/go-1.19",
+            "GOCACHE": "/go-build",
+            "HOME": "/tmp",
+            "LC_ALL": "C.UTF-8",
+        },
         cwd="/w",
     )
     with (work / "log").open("wb") as log:

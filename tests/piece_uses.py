@@ -1,3 +1,4 @@
+# ruff: noqa: E501, ISC004 - the uses are programs, one a line
 """Programs that use their prefix in many ways, for compilers to split: `@` stands for it.
 
 DESIGN are the uses that the rules were made with, HELD_OUT those that were written afterwards and
@@ -19,7 +20,6 @@ def other(seed: int = 1) -> str:
     return body + TAIL
 
 
-P2 = other()
 _C_HEAD = (
     "#include <string.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <wchar.h>\n#include <uchar.h>\n"
 )
@@ -69,7 +69,7 @@ DESIGN_C = (
 HELD_OUT_C = (
     'mempcpy(mempcpy(b, "@", 96), "/bin", 5); put(b);',
     'char s[128]; memset(s, 0, 128); memcpy(s + 5, "@", 96); put(s);',
-    'union { char c[128]; long l[16]; } u = {"@/union"}; put(u.c); out += u.l[3];',
+    'union { char c[128]; long l[16]; } u = {"@/union"}; put(u.c); u.l[3] = out; put(u.c);',
     'struct { char k; char p[100]; short q; } s[3] = {{1, "@/a", 2}, {3, "@/b", 4}, {5, "c@", 6}}; put((char *)s);',
     'strcpy(b, out & 1 ? "@/yes" : "no@/no"); put(b);',
     'for (int i = 0; i < 3; i++) { strcpy(b + i * 130, "@/loop"); } put(b);',

@@ -21,8 +21,7 @@ from belljar.relocate.pieces import aarch64, constants, x86
 from belljar.relocate.pieces.image import Image, Region, images
 from belljar.relocate.search import Run
 
-_LEAD = 64
-"""How many bytes of text may stand before the placeholder in a string that is copied in part."""
+_WORD = 8  # bytes
 INCOMPLETE = "a part of the placeholder whose other parts were not recognised"
 
 
@@ -125,42 +124,59 @@ class _Image:
 
     def begin(self) -> None:
         """Add the beginnings that stand behind other text, in code and in data."""
-        if self.image.bits == 64:
-            for region in self.image.regions:
-                if region.is_code:
-                    self.decode(x86.beginnings(self.fd, region))
-        self.data += constants.heads(self.fd, self.image, self.data)
+        for region in self.image.regions:
+            if region.is_code and self.image.bits:
+                self.decode(x86.beginnings(self.fd, region, self.image.bits))
+        wholes = self.wholes.values()
+        self.data += constants.heads(self.fd, self.image, self.data, wholes)
 
     def accept(self, found: Pieces) -> None:
         """Take the pieces that go on in others; report the rest."""
         everything = [*self.data, *(piece for near in self.code for piece in near.pieces)]
-        self.judge(self.data, everything, found)
+        for piece in self.data:
+            self.judge(piece, [*everything, *self.hidden(piece)], found)
         seen: set[int] = set()
         for near in self.code:
-            around = [*near.pieces, *self.data, *self.copied(near)]
+            around = [*near.pieces, *self.data]
             follows = {piece.start for piece in around}
             heads = [
                 head
                 for head in near.heads
-                if head.length in follows or head.length > constants.CHANCE or _goes_on(head, around)
+                if head.length in follows or head.length > constants.CHANCE or self.copied(near, head)
             ]
-            group = [piece for piece in (*near.pieces, *heads) if piece.offset not in seen]
-            seen.update(piece.offset for piece in group)
-            self.judge(group, [*around, *heads], found)
+            for piece in (*near.pieces, *heads):
+                if piece.offset not in seen:
+                    seen.add(piece.offset)
+                    self.judge(piece, [*around, *heads, *self.copied(near, piece)], found)
 
-    def copied(self, near: x86.Neighbourhood) -> Iterator[Reference]:
-        """Yield the whole placeholders whose address the code names: what it may copy the rest from."""
-        for address, whole in self.wholes.items():
-            if any(address - _LEAD <= target < address + whole.length for target in near.targets):
+    def copied(self, near: x86.Neighbourhood, piece: Reference) -> list[Reference]:
+        """Return what of a whole placeholder the code may copy after a piece.
+
+        Such code (go's) stores the first word or two and names the address at which the string goes on.
+        """
+        begin, end = piece.start, piece.start + piece.length
+        return [
+            Reference(offset=whole.offset + begin, start=begin, length=whole.length - begin)
+            for address, whole in self.wholes.items()
+            if any(address + begin - _WORD < target <= address + end for target in near.targets)
+        ]
+
+    def hidden(self, piece: Reference) -> Iterator[Reference]:
+        """Yield the whole placeholders that may be constants in a row, shared by the use of this one."""
+        for whole in self.wholes.values():
+            if any(
+                constants.is_joint(whole, place, self.image.base)
+                for place in (piece.start, piece.start + piece.length)
+            ):
                 yield whole
 
-    def judge(self, group: Iterable[Reference], around: list[Reference], found: Pieces) -> None:
-        for piece in group:
-            if _goes_on(piece, around):
-                found.references.append(piece)
-            else:
-                run = Run(offset=piece.offset, start=piece.start, length=piece.length)
-                found.left.append(self.trace(run, INCOMPLETE))
+    def judge(self, piece: Reference, around: list[Reference], found: Pieces) -> None:
+        """Take a piece, or report it."""
+        if _goes_on(piece, around):
+            found.references.append(piece)
+        else:
+            run = Run(offset=piece.offset, start=piece.start, length=piece.length)
+            found.left.append(self.trace(run, INCOMPLETE))
 
 
 def _goes_on(piece: Reference, around: Iterable[Reference]) -> bool:

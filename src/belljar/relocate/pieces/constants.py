@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 from belljar.placeholder import DIRECTORY_LIMIT, PLACEHOLDER
 from belljar.references import Reference
+from belljar.relocate.pieces import x86
 from belljar.relocate.pieces.image import Image, Region
 from belljar.relocate.search import Run
 
@@ -47,20 +48,36 @@ def _aligned(place: int, direction: int) -> int:
     return place - direction * (1 << 62)
 
 
-def heads(fd: int, image: Image, pieces: Iterable[Reference]) -> Iterator[Reference]:
+def is_joint(whole: Reference, place: int, base: int) -> bool:
+    """Whether constants may meet at that byte of a whole placeholder, which then only looks like a string."""
+    return (whole.offset + place - base) % _BLOCK == 0
+
+
+def heads(
+    fd: int, image: Image, pieces: Iterable[Reference], wholes: Iterable[Reference]
+) -> Iterator[Reference]:
     """Yield beginnings of less than 8 bytes at the end of a constant, where a piece goes on after them."""
-    asked = {piece.start for piece in pieces if 2 <= piece.start < 8}
-    for region in image.regions if asked else ():
-        if region.is_code and image.bits:
-            continue
-        for place, length in _endings(fd, region, image.base, asked):
-            near = any(piece.start == length and abs(piece.offset - place) < _NEAR for piece in pieces)
-            if length >= _SURE or near:
-                yield Reference(offset=place, start=0, length=length)
+    follows = {length: [piece.offset for piece in pieces if piece.start == length] for length in range(2, 8)}
+    for length, places in follows.items():
+        places += [whole.offset for whole in wholes if is_joint(whole, length, image.base)]
+    found = [
+        Reference(offset=place, start=0, length=length)
+        for region in image.regions
+        if not (region.is_code and image.bits) or region.is_mixed
+        for place, length in _endings(fd, region, image.base, {item for item in follows if follows[item]})
+    ]
+    short = {head for head in found if head.length < _SURE}
+    loaded = x86.loaded(fd, image, {head.end for head in short}) if short and image.bits == 64 else None
+    for head in found:
+        near = any(abs(place - head.offset) < _NEAR for place in follows[head.length])
+        if head not in short or (near if loaded is None else head.end in loaded):
+            yield head
 
 
 def _endings(fd: int, region: Region, base: int, lengths: set[int]) -> Iterator[tuple[int, int]]:
     """Yield (offset, length) of the placeholder's first bytes where an aligned block of text ends in them."""
+    if not lengths:
+        return
     pattern = re.compile(re.escape(WHOLE[: min(lengths)]))
     at, step = region.begin, 1 << 20
     while at < region.end:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from belljar.elf import ElfError
-from belljar.elf.const import Machine
+from belljar.elf.const import Machine, Type
 from belljar.elf.view import View
 
 ARCHIVE = b"!<arch>\n"
@@ -46,6 +46,7 @@ class Image:
     base: int
     end: int
     machine: int
+    is_linked: bool
     regions: tuple[Region, ...]
 
     @property
@@ -119,7 +120,7 @@ def _image(fd: int, base: int, end: int) -> Image:
     if not regions:
         regions = _segments(fd, base, end, view, segments, *fields[8:10])
     regions.sort(key=lambda region: region.begin)
-    return Image(base=base, end=end, machine=machine, regions=tuple(regions))
+    return Image(base=base, end=end, machine=machine, is_linked=fields[0] != Type.REL, regions=tuple(regions))
 
 
 def _table(fd: int, base: int, end: int, view: View, at: int, size: int) -> View:

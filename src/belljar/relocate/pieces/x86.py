@@ -19,11 +19,17 @@ from belljar.relocate.pieces.image import Image, Region
 from belljar.relocate.search import Window
 
 WHOLE = PLACEHOLDER.encode()
-BEFORE, AFTER = 1024, 2048
+BEFORE, AFTER = 1280, 2048
 """How many bytes of code around a hit are decoded: 96 stores of one byte each take up to 1,056."""
+_OUT_OF_STEP = 224
+"""How many bytes the decoder is given to fall into step: what it reads there does not count."""
 _PHASES = 16
-_IMMEDIATE, _REX_W, _MOVABS = 8, (0x48, 0x49), 0xB8  # Intel SDM 2, MOV: REX.W + B8+rd io
-_BEGINNING = re.compile(b"|".join(re.escape(WHOLE[:length]) for length in range(7, 1, -1)))
+_BEGINNING_8, _BEGINNING_4 = (
+    re.compile(b"|".join(re.escape(WHOLE[:length]) for length in range(longest, 1, -1))) for longest in (7, 4)
+)
+_VECTORS = (16, 32, 64)
+# The last bytes of an instruction that loads a vector relative to its own address: opcode, ModRM, distance.
+_LOAD = re.compile(rb"[\x10\x12\x16\x28\x6c\x6f][\x05\x0d\x15\x1d\x25\x2d\x35\x3d](?s:....)")
 _ROWS = (2, 1)
 _CERTAIN = (8, 4)
 
@@ -46,20 +52,51 @@ def neighbourhoods(fd: int, image: Image, region: Region, hits: Iterable[int]) -
         code = os.pread(fd, end - begin, begin)
         address = region.address + begin - region.begin
         decoded = _in_step(code, image.bits, address, [hit - begin for hit in inside])
-        pieces, heads = _read(code, begin, decoded.immediates)
+        ignored = _OUT_OF_STEP if begin > region.begin else 0
+        pieces, heads = _read(code, begin, [item for item in decoded.immediates if item[0] >= ignored])
         yield Neighbourhood(pieces=pieces, heads=heads, targets=frozenset(decoded.targets))
 
 
-def beginnings(fd: int, region: Region) -> Iterator[int]:
-    """Yield where code loads a constant of 8 bytes that ends in the placeholder's first ones, 2 to 7."""
-    at, step, overlap = region.begin, 1 << 20, 16
-    while at < region.end:
+def beginnings(fd: int, region: Region, bits: int) -> Iterator[int]:
+    """Yield where code may hold a constant that ends in the placeholder's first bytes.
+
+    64-bit code loads 8 bytes, 2 to 7 of which are a beginning; 32-bit code 4 bytes, 2 to 4.
+    """
+    step, overlap = 1 << 20, 16
+    size, pattern = (8, _BEGINNING_8) if bits == 64 else (4, _BEGINNING_4)
+    for at in range(region.begin, region.end, step):
         block = os.pread(fd, min(step + overlap, region.end - at), at)
-        for match in _BEGINNING.finditer(block):
-            first = match.end() - _IMMEDIATE
-            if 2 <= first < step and block[first - 2] in _REX_W and block[first - 1] & 0xF8 == _MOVABS:
+        for match in pattern.finditer(block):
+            first = match.end() - size
+            if 2 <= first < step and (bits == 32 or _is_movabs(block[first - 2 : first])):
                 yield at + first
-        at += step
+
+
+def _is_movabs(opcode: bytes) -> bool:
+    """Whether these are the first bytes of such an instruction (Intel SDM 2, MOV: REX.W + B8+rd io)."""
+    return opcode[0] in (0x48, 0x49) and opcode[1] & 0xF8 == 0xB8
+
+
+def loaded(fd: int, image: Image, ends: Iterable[int]) -> frozenset[int]:
+    """Return those offsets at which a constant ends that code loads: 16, 32 or 64 bytes, by its address.
+
+    An object has no addresses yet: there, what stands in its sections for constants counts.
+    """
+    if not image.is_linked:
+        return frozenset(end for end in ends if image.region(end - 1).name.startswith(".rodata.cst"))
+    wanted = {image.address(end - 1) + 1 - size: end for end in ends for size in _VECTORS}
+    found = set()
+    for region in image.regions if wanted else ():
+        step, overlap = 1 << 20, 16
+        for at in range(region.begin, region.end, step) if region.is_code else ():
+            block = os.pread(fd, min(step + overlap, region.end - at), at)
+            address = region.address + at - region.begin
+            for match in _LOAD.finditer(block):
+                after = match.end()
+                target = address + after + int.from_bytes(block[after - 4 : after], "little", signed=True)
+                if target in wanted:
+                    found.add(wanted[target])
+    return frozenset(found)
 
 
 def _spans(region: Region, hits: Iterable[int]) -> list[tuple[int, int, list[int]]]:

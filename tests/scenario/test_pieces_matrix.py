@@ -1,0 +1,52 @@
+"""Law 2: whatever a compiler makes of a path, the relocated program is the one built at its new place.
+
+Each row compiles uses of the prefix at two places. `one` is a program for each use, so that none can borrow
+the neighbours of another; `all` is one program with every use, where constants are shared and mixed.
+The wider matrix, all flags with a program for each use, is `make bench ARGS=pieces`.
+"""
+
+import piece_uses as uses
+import pytest
+from piece_matrix import judge
+
+V3, V4 = "-O2 -march=x86-64-v3", "-O3 -march=x86-64-v4"
+ALL_C = (*uses.DESIGN_C, *uses.HELD_OUT_C)
+ALL_CPP = (*uses.DESIGN_CPP, *uses.HELD_OUT_CPP)
+ALL_RUST = (*uses.DESIGN_RUST, *uses.HELD_OUT_RUST)
+# Apart: go sorts strings of equal length by a hash.
+GO = [uses.DESIGN_GO, uses.HELD_OUT_GO]
+
+
+def one(every):
+    return [[use] for use in every]
+
+
+ROWS = [
+    ("gcc", ["-O2"], one(ALL_C), True),
+    ("gcc", ["-O0", "-O1", "-O3", "-Os", V3, V4, "-O1 -mgeneral-regs-only", "-O2 -flto", "-O2 -c"], [ALL_C], True),
+    ("g++", ["-O0", "-O2", V4], [ALL_CPP], True),
+    ("gcc -m32", ["-O0", "-O2"], [ALL_C], True),
+    ("gcc aarch64", ["-O0", "-O2"], [ALL_C], True),
+    ("clang", ["-O0", "-O2", V4], [ALL_C], True),
+    ("clang++", ["-O2"], [ALL_CPP], False),
+    ("rustc", ["-O", "-C opt-level=0"], [ALL_RUST], False),
+    ("go", ["-gcflags=-N", "-gcflags=-l"], GO, True),
+    ("go 386", ["-gcflags=-l"], GO, True),
+    ("go arm64", ["-gcflags=-l"], GO, False),
+]
+# gcc makes such arrays of UTF-16 characters out of immediates of 4 characters each.
+REPORTED = ("char16_t s[]", 'u"@", 192')
+
+
+@pytest.mark.parametrize(("kind", "flags", "programs", "is_split"), ROWS, ids=lambda item: str(item)[:20])
+def test_a_relocated_program_is_the_one_built_there(tmp_path, kind, flags, programs, is_split):
+    verdicts = judge(kind, flags, programs, tmp_path)
+    wrong = [(item.flags, item.uses, item.wrong[:8]) for item in verdicts if item.wrong and not item.reported]
+    assert wrong == []
+    reported = [
+        (item.flags, item.uses, item.reported)
+        for item in verdicts
+        if item.reported and not any(word in use for word in REPORTED for use in item.uses)
+    ]
+    assert reported == []
+    assert any(item.plain_is_wrong for item in verdicts) >= is_split, "the control: what plain replacing does"

@@ -16,15 +16,25 @@ def plan_bytes(subject: Subject, finding: Finding) -> None:
         overwrite(subject, finding, hit)
 
 
-def overwrite(subject: Subject, finding: Finding, hit: Hit, *, section: str = "") -> None:
-    """Overwrite one prefix where the new one fits; else refuse it."""
+def overwrite(
+    subject: Subject, finding: Finding, hit: Hit, *, section: str = "", shared: int | None = None
+) -> None:
+    """Overwrite one prefix where the new one fits; else refuse it.
+
+    `shared`: from this letter on, it is another string too, which must stay.
+    """
     if hit.doubt:
         note_doubt(subject, finding, hit, section)
         return
     try:
-        new = fitted(hit)
+        new = fitted(hit, shared)
     except UnicodeError:
         new = None
+    if new is None and shared is not None and len(hit.pair[1]) <= len(hit.pair[0]):
+        tail = hit.pair[0][shared:].decode(errors="replace")
+        reason = f"its tail is another string, too: {tail!r}; a new prefix that ends so would do"
+        finding.refuse(subject.path, reason, offset=hit.offset, section=section)
+        return
     if new is None:
         excess = len(hit.pair[1]) - len(hit.pair[0])
         reason = (
@@ -50,12 +60,18 @@ def note_doubt(subject: Subject, finding: Finding, hit: Hit, section: str = "") 
     finding.refuse(subject.path, f"not certain to be a path: {hit.doubt}", offset=hit.offset, section=section)
 
 
-def fitted(hit: Hit) -> bytes | None:
-    """Return the new prefix at the old one's length, filled with `/`; None when it is longer.
+def fitted(hit: Hit, shared: int | None = None) -> bytes | None:
+    """Return the new prefix at the old one's length, filled with `/`; None when it does not fit.
+
+    From letter `shared` on the old one's letters must stay: the room is filled before them then.
 
     Raises UnicodeError when it cannot be spelled in the hit's codec.
     """
     old, new = hit.pair
+    if shared is not None:
+        room, tail = len(old) - len(new), old[shared:]
+        place = new.rfind(b"/", 0, len(new) - len(tail) + 1)
+        return new[:place] + b"/" * room + new[place:] if room >= 0 and new.endswith(tail) else None
     if not hit.codec:
         return new.ljust(len(old), b"/") if len(new) <= len(old) else None
     room = len(old.decode()) - len(new.decode())

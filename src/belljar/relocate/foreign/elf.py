@@ -13,6 +13,7 @@ from belljar.relocate.foreign.loader import loader_splices
 from belljar.relocate.foreign.moves import Hit
 from belljar.relocate.foreign.pieces import pieces
 from belljar.relocate.foreign.subject import Finding, Subject
+from belljar.relocate.foreign.tails import inner_references
 from belljar.relocate.pieces.image import Image, images
 
 _LOADER = (".interp", ".dynstr")
@@ -21,11 +22,12 @@ _LOADER = (".interp", ".dynstr")
 def plan_elf(subject: Subject, finding: Finding) -> None:
     """Plan the edits of one ELF file, and say what of it cannot be moved."""
     image = next(iter(images(subject.fd, [hit.offset for hit in subject.hits] or [0])), None)
-    taken = _plan_loader(subject, finding)
+    taken = _plan_loader(subject, finding, image)
+    shared = inner_references(subject, image) if image else {}
     for hit in subject.hits:
         if any(begin < hit.end and hit.offset < end for begin, end in taken):
             continue
-        _plan_hit(subject, finding, hit, image)
+        _plan_hit(subject, finding, hit, image, shared.get(hit.offset))
     for piece in pieces(subject, image) if image else ():
         letters = piece.letters[:32].decode(errors="replace")
         finding.refuse(
@@ -36,15 +38,20 @@ def plan_elf(subject: Subject, finding: Finding) -> None:
         )
 
 
-def _plan_loader(subject: Subject, finding: Finding) -> list[tuple[int, int]]:
-    """Let the editor change what the loader reads, where overwriting cannot; return what it deals with."""
-    longer = any(len(hit.pair[1]) > len(hit.pair[0]) for hit in subject.hits if not hit.doubt)
-    if not (subject.hits and (longer or subject.options.relative)):
+def _plan_loader(subject: Subject, finding: Finding, image: Image | None) -> list[tuple[int, int]]:
+    """Let the editor change what the loader reads; return the bytes that it deals with.
+
+    What it does not edit is left to overwriting, where the new prefix fits.
+    """
+    sure = [hit for hit in subject.hits if not hit.doubt]
+    longer = any(len(hit.pair[1]) > len(hit.pair[0]) for hit in sure)
+    if not any(_is_read_by_loader(image, hit) for hit in sure):
         return []
     try:
         edits = loader_splices(subject)
     except (ElfError, EditRefused) as error:
-        finding.refuse(subject.path, f"the loader's strings cannot be edited: {error.message}")
+        if longer:
+            finding.refuse(subject.path, f"the loader's strings cannot be edited: {error.message}")
         return []
     if not edits.splices:
         return []
@@ -54,7 +61,13 @@ def _plan_loader(subject: Subject, finding: Finding) -> list[tuple[int, int]]:
     return [*((item.offset, item.end) for item in edits.splices), *edits.dead]
 
 
-def _plan_hit(subject: Subject, finding: Finding, hit: Hit, image: Image | None) -> None:
+def _is_read_by_loader(image: Image | None, hit: Hit) -> bool:
+    """Whether a hit is where the loader's strings are; without section headers nobody can tell."""
+    region = image.region(hit.offset) if image else None
+    return region is None or region.is_mixed or region.name in _LOADER
+
+
+def _plan_hit(subject: Subject, finding: Finding, hit: Hit, image: Image | None, shared: int | None) -> None:
     region = image.region(hit.offset) if image else None
     section = region.name if region else ""
     if hit.doubt:
@@ -66,7 +79,7 @@ def _plan_hit(subject: Subject, finding: Finding, hit: Hit, image: Image | None)
         if note not in finding.notes:
             finding.notes.append(note)
         return
-    overwrite(subject, finding, hit, section=section)
+    overwrite(subject, finding, hit, section=section, shared=shared)
 
 
 def _is_object(subject: Subject) -> bool:

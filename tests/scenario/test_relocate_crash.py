@@ -21,7 +21,7 @@ import pytest
 
 from belljar.errors import BelljarError, HostError, InputError, IntegrityError
 from belljar.fsys import remove_tree, walk
-from belljar.relocate import inode, moving
+from belljar.relocate import inode, journal, moving
 from belljar.relocate.change import FileChange, LinkChange, NewFile, Plan, Refusal
 from belljar.relocate.consistency import check, status
 from belljar.relocate.journal import DIRECTORY
@@ -241,7 +241,7 @@ def test_whenever_it_is_killed_it_can_be_completed(tmp_path):
         assert snapshot(tree) == old
         assert no_trace(tree)
 
-    assert every_kill(tmp_path, lambda tree: apply(plan_all(tree)), judge) >= 60
+    assert every_kill(tmp_path, lambda tree: apply(plan_all(tree)), judge) >= 50
 
 
 def test_whenever_it_is_killed_it_can_be_undone(tmp_path):
@@ -250,7 +250,7 @@ def test_whenever_it_is_killed_it_can_be_undone(tmp_path):
             undo(tree)
         assert snapshot(tree) == old
 
-    assert every_kill(tmp_path, lambda tree: apply(plan_all(tree)), judge) >= 60
+    assert every_kill(tmp_path, lambda tree: apply(plan_all(tree)), judge) >= 50
 
 
 @pytest.mark.parametrize("go_on", [undo, resume])
@@ -270,7 +270,8 @@ def test_the_same_plan_again_completes_and_another_is_refused(tmp_path):
     assert killed_at(45, lambda: apply(plan_all(tree)))
     with pytest.raises(InputError, match="not finished"):
         apply(make_plan(tree, new=THIRD))
-    apply(make_plan(tree))
+    half = make_plan(tree)
+    apply(Plan(tree=tree, moves=half.moves, refusals=[Refusal(path="x", reason="half moved")]))
     assert [one.phase for one in status(tree)] == ["applied"]
     assert check(tree) == ()
     remove_tree(tree)
@@ -338,6 +339,16 @@ def test_check_finds_what_is_left_of_the_old_prefix(tree):
     assert found == {("etc/late", (1 << 20) + len(OLD) + 2), edge, ("etc/ln", 0)}
 
 
+def test_check_passes_over_what_the_plan_said_would_stay(tree):
+    put(tree / "etc/kept", OLD + b"2 " + OLD)
+    plan = make_plan(tree)
+    changes = [change for change in plan.changes if change.path != "etc/kept"]
+    for notes, findings in (((), 1), (("left as it is, as you said: etc/kept: a document",), 0)):
+        apply(Plan(tree=tree, moves=plan.moves, changes=changes, notes=notes))
+        assert len(check(tree)) == findings
+        undo(tree)
+
+
 def test_an_old_prefix_inside_the_new_one_is_not_left_over(tree):
     apply(make_plan(tree, new=b"/mnt" + OLD))
     assert check(tree) == ()
@@ -383,10 +394,11 @@ def test_too_little_room_for_one_file_is_told_before(tree, monkeypatch):
     assert check(tree) == ()
 
 
-def test_a_second_run_is_refused_while_the_first_is_at_work(tree):
+def test_a_second_run_is_refused_while_the_first_is_at_work(tree, monkeypatch):
+    monkeypatch.setattr(journal, "PATIENCE", 0.2)
     plan = plan_all(tree)
     working = moving.opened(tree)
-    with working as root, moving.journal.locked(root), pytest.raises(HostError, match="another process"):
+    with working as root, journal.locked(root), pytest.raises(HostError, match="another process"):
         apply(plan)
 
 

@@ -88,17 +88,21 @@ def _remains(root: Root, record: Record, progress: Progress) -> Iterator[Finding
     pattern = _pattern(record.moves)
     if pattern is None:
         return
-    known = {note.partition(": ")[0] for note in record.notes}
     entries = list(fsys.walk(root.path, enter=lambda entry: entry.path != DIRECTORY))
     total, done = sum(entry.info.st_size for entry in entries if entry.is_file), 0
     for entry in entries:
-        if entry.path in known:
-            continue
         for offset in _places(root, entry, pattern):
+            if _is_known(entry.path, record.notes):
+                break
             yield Finding(path=entry.path, offset=offset, what="an old prefix stands there")
         if entry.is_file:
             done += entry.info.st_size
             progress(Event(stage="check", subject=entry.path, done=done, total=total))
+
+
+def _is_known(path: str, notes: Sequence[str]) -> bool:
+    """Whether the plan said of a file why something stays in it."""
+    return any(note.startswith(f"{path}:") or f": {path}:" in note for note in notes)
 
 
 def _pattern(moves: Sequence[tuple[bytes, bytes]]) -> re.Pattern[bytes] | None:

@@ -24,6 +24,7 @@ import fcntl
 import json
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -36,6 +37,8 @@ from belljar.splice import Splice
 DIRECTORY = ".belljar-relocation"
 """The journal's name in a tree; whoever walks a tree to change it leaves it out."""
 VERSION = 1
+PATIENCE = 3.0
+"""For how many seconds to wait for another process that changes the tree."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -201,18 +204,31 @@ def _lock(root: Root, fd: int) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(lock), os.stat("lock", dir_fd=fd, follow_symlinks=False)):
-            return lock
-    except FileNotFoundError:
-        pass
-    except BlockingIOError:
+        _wait_for(lock, root)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), os.stat("lock", dir_fd=fd, follow_symlinks=False)):
+                return lock
+    except BaseException:
         os.close(lock)
-        raise HostError(
-            f"{root.path}: another process is relocating it", hint="wait until it has ended"
-        ) from None
+        raise
     os.close(lock)
     return None
+
+
+def _wait_for(lock: int, root: Root) -> None:
+    """Take the lock; one who was just killed may take a moment to let go of it."""
+    end = time.monotonic() + PATIENCE
+    while not _is_taken(lock):
+        if time.monotonic() > end:
+            raise HostError(f"{root.path}: another process is relocating it", hint="wait until it has ended")
+        time.sleep(0.05)
+
+
+def _is_taken(lock: int) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def _leave(root: Root, fd: int) -> None:

@@ -55,6 +55,8 @@ def apply(plan: Plan, *, output: Path | None = None, progress: Progress = quiet)
     IntegrityError when the tree is not what was planned for; HostError when it cannot be written. Nothing
     has changed then, or the message says otherwise.
     """
+    if output is None and (done := _completed(plan, progress)) is not None:
+        return done
     if plan.refusals:
         listing = "\n".join(f"  {refusal.describe()}" for refusal in plan.refusals[:20])
         raise InputError(f"{plan.tree}: cannot be relocated; {len(plan.refusals)} refusals:\n{listing}")
@@ -66,6 +68,20 @@ def apply(plan: Plan, *, output: Path | None = None, progress: Progress = quiet)
     if not plan.changes:
         return Applied(tree=plan.tree, notes=tuple(plan.notes))
     return carry_out(plan, progress=progress)
+
+
+def _completed(plan: Plan, progress: Progress) -> Applied | None:
+    """Complete an unfinished relocation that went the same way; None when there is none.
+
+    Asked before the plan is judged: made from a tree that is half moved, it may be empty, or refuse.
+    """
+    with opened(plan.tree) as root, journal.reading(root) as book:
+        top = book.top() if book is not None else None
+        if book is None or top is None or top[1] != Phase.APPLYING:
+            return None
+        if book.read(*top).moves != tuple(plan.moves):
+            return None
+    return resume(plan.tree, progress=progress)
 
 
 def carry_out(plan: Plan, *, keep: bool = True, progress: Progress = quiet) -> Applied:
@@ -154,7 +170,7 @@ def _continue_same(
     book: Journal, plan: Plan, number: int, phase: Phase, keep: bool, progress: Progress
 ) -> Applied:
     """Complete an unfinished relocation that went the same way; refuse another one on top of it."""
-    if phase == Phase.APPLYING and book.read(number, phase).moves == plan.moves:
+    if phase == Phase.APPLYING and book.read(number, phase).moves == tuple(plan.moves):
         return _resume(book, number, phase, keep, progress)
     raise InputError(
         f"{plan.tree}: an earlier relocation was begun and not finished",

@@ -131,9 +131,9 @@ def _refuse_inode(fd: int, info: os.stat_result, path: str) -> None:
 
 def _worth_knowing(info: os.stat_result, names: tuple[str, ...]) -> Iterator[str]:
     if (more := info.st_nlink - len(names)) > 0:
-        yield f"{names[0]}: has {more} hard links elsewhere, which keep the old file"
+        yield f"{more} hard links from outside the tree keep the old file of {names[0]}"
     if os.geteuid() not in {0, info.st_uid}:
-        yield f"{names[0]}: will belong to user {os.geteuid()}, no longer to {info.st_uid}"
+        yield f"user {os.geteuid()} becomes the owner of {names[0]}, instead of user {info.st_uid}"
 
 
 def _parents(steps: Iterable[Step]) -> list[str]:

@@ -140,7 +140,8 @@ class Rewrite:
                     _link_over(root, parent, temp, alias)
             if self._state_of(root, path) == State.OLD:
                 os.rename(temp, name, src_dir_fd=parent, dst_dir_fd=parent)
-        root.remove(beside(path, temp))
+                return
+            os.unlink(temp, dir_fd=parent)
 
     def _state_of(self, root: Root, path: str) -> State:
         growth = sum(splice.growth for splice in self.splices)

@@ -11,7 +11,6 @@ for so many bytes (BYTES_LIMIT); what could not be read again has no users.
 
 import contextlib
 import os
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -152,18 +151,14 @@ class _Names:
 
     def __init__(self, image: "Image") -> None:
         self._image = image
-        self._starts = sorted(image.names)
 
     def __call__(self, address: int) -> str:
         """Return the function's name or start; without unwind information, how far it is from a name."""
         number, start, _ = self._image.functions.around(address)
         if number >= 0:
             return self._image.name_of(start)
-        before = bisect_right(self._starts, address) - 1
-        if before < 0:
-            return f"{address:#x}"
-        start = self._starts[before]
-        return f"{self._image.names[start]}+{address - start:#x}"
+        start, name = self._image.names.before(address)
+        return f"{name}+{address - start:#x}" if name else f"{address:#x}"
 
 
 def _each(paths: Set[str], look: Callable[[Subject], None]) -> None:

@@ -11,7 +11,7 @@ that all CPUs know; such a helper asks the CPU, it needs nothing.
 from collections.abc import Iterator
 from itertools import compress
 
-from belljar.audit.isa.code import VARIABLE_ROOM, Block, Flow
+from belljar.audit.isa.code import BLOCKS_HELD, VARIABLE_ROOM, Block, Flow
 from belljar.audit.isa.image import Image
 
 _DETECTION = 1
@@ -152,6 +152,8 @@ class Aarch64:
         """Decode from `start` to the next change of flow; nothing beyond the segment's end."""
         known = self._blocks.get(start)
         if known is None:
+            if len(self._blocks) >= BLOCKS_HELD:
+                self._blocks.clear()
             known = self._blocks[start] = self._decode_block(start)
         return known
 

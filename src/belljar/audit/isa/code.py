@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 
 from belljar.audit.isa.image import Image
 
+BLOCKS_HELD = 50_000
+"""How many decoded blocks are kept for whoever comes back: some 15 MB."""
 VARIABLE_ROOM = 32
 """How many bytes behind an address that is handed on to somebody count as written."""
 

@@ -5,12 +5,16 @@ functions of the file itself go through one. A weak symbol's slot is left unreso
 copy may be bound there.
 """
 
+import itertools
 import struct
+from array import array
 from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
 from belljar.audit.isa.functions import Functions
+from belljar.audit.isa.names import Names
+from belljar.audit.isa.slots import Fill, Fills
 from belljar.audit.isa.source import Source
 from belljar.elf import Elf, Segment
 from belljar.elf.const import Binding, Flag1, Machine, SegmentType, Tag
@@ -19,7 +23,10 @@ _EXECUTE, _WRITE = 1, 2
 _PREINIT_ARRAY, _PREINIT_ARRAYSZ, _INIT, _INIT_ARRAY, _INIT_ARRAYSZ = 32, 33, 12, 25, 27
 _RELACOUNT = 0x6FFFFFF9
 _SYMBOLIC = 16
-_FUNCTION, _IFUNC = 2, 10
+FUNCTION, _IFUNC = 2, 10
+"""Types of symbols."""
+_SYMBOL = struct.Struct("<IBBHQQ")
+_ROWS = 1 << 16
 _SECTION_SYMTAB = 2
 _ROOT_NAMES = ("PyInit_", "JNI_OnLoad")
 _PROGBITS, _SECTION_EXECUTE = 1, 4
@@ -40,15 +47,6 @@ _RELOCATIONS = {
     Machine.X86_64: _Kinds(absolute=1, relative=8, irelative=37),
     Machine.AARCH64: _Kinds(absolute=257, relative=1027, irelative=1032),
 }
-
-
-class Export(NamedTuple):
-    """A dynamic symbol with its address, 0 for one of another file."""
-
-    name: str
-    address: int
-    type: int
-    binding: int
 
 
 class Slot(NamedTuple):
@@ -152,45 +150,57 @@ class Image:
                 at = end
         return tuple(pair for pair in found if pair[1] - pair[0] >= GAP_LEAST)
 
-    @cached_property
-    def exports(self) -> tuple[Export, ...]:
-        """The dynamic symbols in the order of their table, the empty first one included."""
-        return tuple(self.export(number) for number in range(len(self.elf.symbols) + 1))
-
-    def export(self, number: int) -> Export:
-        """Return the dynamic symbol with that number, an empty one when there is none."""
-        at = self._symbols
-        if at is None or not 0 < number <= len(self.elf.symbols):
-            return Export("", 0, 0, 0)
-        symbol = self.elf.symbols[number - 1]
-        (address,) = struct.unpack_from("<8xQ", self.data[at + 24 * number : at + 24 * number + 16])
-        return Export(symbol.name, address if symbol.defined else 0, symbol.type, symbol.binding)
+    def exported(self, kind: int) -> Iterator[int]:
+        """Yield the addresses of the dynamic symbols of a type that this file defines."""
+        symbols = self.elf.symbols
+        for address, info, section in zip(self._values, symbols.infos, symbols.sections, strict=False):
+            if info & 15 == kind and section and address:
+                yield address
 
     @cached_property
-    def _symbols(self) -> int | None:
-        """Where in the file the dynamic symbols are."""
-        return self._table(Tag.SYMTAB, 24 * (len(self.elf.symbols) + 1))
+    def _values(self) -> memoryview:
+        """The values of the dynamic symbols, without the empty first one."""
+        size = 24 * (len(self.elf.symbols) + 1)
+        at = self._table(Tag.SYMTAB, size)
+        return memoryview(b"" if at is None else self.data[at + 24 : at + size]).cast("Q")[1::3]
 
     @cached_property
     def imports(self) -> frozenset[str]:
         """The names that other files must define."""
-        return frozenset(symbol.name for symbol in self.elf.symbols if not symbol.defined)
+        symbols = self.elf.symbols
+        return frozenset(
+            name for name, section in zip(symbols.names, symbols.sections, strict=True) if not section
+        )
 
     @cached_property
-    def names(self) -> dict[int, str]:
-        """Function names by address: exported ones, and local ones where the file is not stripped."""
-        local = {address: name for name, address, kind in self._local_symbols() if kind == _FUNCTION}
-        return local | {item.address: item.name for item in self.exports if item.address}
+    def names(self) -> Names:
+        """The names of functions: exported ones, and local ones where the file is not stripped."""
+        return Names(self.data, itertools.chain(self._local_names(), self._exported_names()))
+
+    def _exported_names(self) -> Iterator[tuple[int, int]]:
+        """Yield address and where the name stands of every dynamic symbol that this file defines."""
+        table, strings = (self.elf.offset_of(self._number(tag)) for tag in (Tag.SYMTAB, Tag.STRTAB))
+        if table is None or strings is None or not self._values:
+            return
+        for name, _, _, section, address, _ in self._rows(table, len(self._values) + 1):
+            if section and address:
+                yield address, strings + name
+
+    def _rows(self, offset: int, count: int) -> Iterator[tuple[int, ...]]:
+        """Yield the entries of a symbol table."""
+        for first in range(0, count, _ROWS):
+            start = offset + 24 * first
+            yield from _SYMBOL.iter_unpack(self.data[start : start + 24 * min(_ROWS, count - first)])
 
     def name_of(self, address: int) -> str:
         """Return a function's name, its address when it has none."""
-        return self.names.get(address) or f"{address:#x}"
+        return self.names.at(address) or f"{address:#x}"
 
     def resolve(self, slot: int) -> Slot:
         """Return what the slot at an address will hold."""
-        known = self._symbolic.get(slot)
-        if known is not None:
-            return known
+        fill = self._fills.at(slot)
+        if fill is not None:
+            return self._bind(fill.symbol) if fill.symbol else Slot(fill.value, "")
         relative = self._relative(slot)
         if relative is not None:
             return Slot(relative, "")
@@ -202,7 +212,7 @@ class Image:
         high = max((item.address + item.file_size for item in self.executable), default=0)
         rows = self._relative_rows
         yield from (value for value in rows[2::3] if low <= value < high)
-        yield from (known.address for known in self._symbolic.values())
+        yield from (self._bound[fill.symbol] if fill.symbol else fill.value for fill in self._fills)
         yield from map(self._word, self._relr())
 
     @cached_property
@@ -218,48 +228,61 @@ class Image:
         found = {
             addend for _, info, addend in self._relocations() if info & 0xFFFFFFFF == self._kinds.irelative
         }
-        return frozenset(found | {item.address for item in self.exports if item.type == _IFUNC})
+        return frozenset(found.union(self.exported(_IFUNC)))
 
     def roots(self) -> Iterator[Root]:
         """Yield the functions that run when the file is loaded, imported or started."""
         entries = {entry.tag: entry.value for entry in self.elf.dynamic.entries} if self.elf.dynamic else {}
-        for name, array, size in (
+        for name, tag, size in (
             ("preinit_array", _PREINIT_ARRAY, _PREINIT_ARRAYSZ),
             ("init_array", _INIT_ARRAY, _INIT_ARRAYSZ),
         ):
             for number in range(min(entries.get(size, 0) // 8, len(self.data) // 8)):
-                address = self.resolve(entries.get(array, 0) + 8 * number).address
+                address = self.resolve(entries.get(tag, 0) + 8 * number).address
                 if self.segment(address) is not None:
                     yield Root(f"{name}[{number}]", address)
         if entries.get(_INIT):
             yield Root("_init", entries[_INIT])
-        for number, symbol in enumerate(self.elf.symbols, 1):
-            if symbol.type == _FUNCTION and symbol.defined and symbol.name.startswith(_ROOT_NAMES):
-                yield Root(symbol.name, self.export(number).address)
+        symbols = self.elf.symbols
+        for name, info, section, address in zip(
+            symbols.names, symbols.infos, symbols.sections, self._values, strict=False
+        ):
+            if name.startswith(_ROOT_NAMES) and info & 15 == FUNCTION and section:
+                yield Root(name, address)
         if self.is_program and self.segment(self.elf.header.entry) is not None:
             yield Root("entry", self.elf.header.entry)
 
     @cached_property
-    def _symbolic(self) -> dict[int, Slot]:
+    def _fills(self) -> Fills:
         """Slots that are filled by symbol, or by an IFUNC (which holds nothing that could be known)."""
-        found = {}
+        return Fills(self._filled())
+
+    def _filled(self) -> Iterator[tuple[int, Fill]]:
         for at, info, addend in self._relocations():
             kind, number = info & 0xFFFFFFFF, info >> 32
             if kind == self._kinds.relative:
-                found[at] = Slot(addend, "")
+                yield at, Fill(0, addend)
             elif number:
-                found[at] = self._bind(number)
+                yield at, Fill(min(number, len(self._bound) - 1), 0)
             elif kind == self._kinds.irelative:
-                found[at] = NOTHING
-        return found
+                yield at, Fill(0, 0)
 
     def _bind(self, number: int) -> Slot:
-        symbol = self.export(number)
-        if not symbol.address:
-            return Slot(0, symbol.name)
-        if symbol.type == _IFUNC or not (self._binds_itself or symbol.binding == Binding.GLOBAL):
+        address, symbols = self._bound[number], self.elf.symbols
+        if number > len(symbols) or (symbols.sections[number - 1] and not address):
             return NOTHING
-        return Slot(symbol.address, symbol.name)
+        return Slot(address, symbols.names[number - 1])
+
+    @cached_property
+    def _bound(self) -> "array[int]":
+        """By number, the address to which a dynamic symbol is bound; 0 where not known, and at the end."""
+        found = array("Q", [0])
+        symbols = self.elf.symbols
+        for address, info, section in zip(self._values, symbols.infos, symbols.sections, strict=False):
+            is_ours = self._binds_itself or info >> 4 == Binding.GLOBAL
+            found.append(address if section and is_ours and info & 15 != _IFUNC else 0)
+        found.extend([0] * (len(symbols) + 2 - len(found)))
+        return found
 
     @cached_property
     def _binds_itself(self) -> bool:
@@ -332,24 +355,19 @@ class Image:
         at = self.elf.offset_of(address) if address else None
         return at if at is not None and length and at + length <= len(self.data) else None
 
-    def _local_symbols(self) -> Iterator[tuple[str, int, int]]:
-        """Yield name, address and type from `.symtab`; nothing where section headers are damaged."""
-        data = self.data
-        sections = self._section_rows
+    def _local_names(self) -> Iterator[tuple[int, int]]:
+        """Yield address and where the name stands of the functions of `.symtab`, where headers make sense."""
+        sections, end = self._section_rows, len(self.data)
         for section in sections:
             if section[1] != _SECTION_SYMTAB or section[6] >= len(sections):
                 continue
             at, length = section[4], section[5] // 24 * 24
             strings, room = sections[section[6]][4:6]
-            if at + length > len(data) or strings + room > len(data) or length > 24 * NAMES_LIMIT:
+            if at + length > end or strings + room > end or length > 24 * NAMES_LIMIT:
                 continue
-            texts = data[strings : strings + room]
-            for name, info, _other, index, value, _size in struct.iter_unpack(
-                "<IBBHQQ", data[at : at + length]
-            ):
-                end = texts.find(b"\0", name) if index and value else -1
-                if end > name:
-                    yield texts[name:end].decode("utf-8", "replace"), value, info & 15
+            for name, info, _, index, address, _ in self._rows(at, length // 24):
+                if index and address and 0 < name < room and info & 15 == FUNCTION:
+                    yield address, strings + name
             return
 
     def _sections(self) -> Iterator[tuple[int, int, int, int]]:

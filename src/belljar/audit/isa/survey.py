@@ -19,7 +19,7 @@ from belljar.audit.isa import twins
 from belljar.audit.isa.code import Machine
 from belljar.audit.isa.facts import By, Coverage, Evidence, Extension, IsaFacts, Tier
 from belljar.audit.isa.graph import Edges, Graph
-from belljar.audit.isa.image import Image
+from belljar.audit.isa.image import FUNCTION, Image
 from belljar.audit.isa.load import LoadProof
 from belljar.audit.isa.proof import Budget, Prover
 
@@ -32,7 +32,6 @@ TWINS_TRIED = 2000
 """Flags pick a few functions; where thousands are newer, the whole file was compiled so."""
 CODE_LIMIT = 400 << 20
 """Above this many bytes of code only the proof from the load roots is tried."""
-_FUNCTION = 2
 _CPUS = (
     *(
         "haswell",
@@ -299,7 +298,7 @@ class _Verdict:
         accident (SVML in numpy): who calls it here decides.
         """
         known = self._image.functions.known
-        exported = {known.get(item.address, -1) for item in self._image.exports if item.type == _FUNCTION}
+        exported = {known.get(address, -1) for address in self._image.exported(FUNCTION)}
         if self._detects:
             called = itertools.chain.from_iterable(edges.targets for edges in graph.calls)
             exported -= set(filter(self._decoded.bits.__contains__, called))

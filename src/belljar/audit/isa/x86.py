@@ -27,7 +27,7 @@ from iced_x86 import (
     Register,
 )
 
-from belljar.audit.isa.code import VARIABLE_ROOM, Block, Flow
+from belljar.audit.isa.code import BLOCKS_HELD, VARIABLE_ROOM, Block, Flow
 from belljar.audit.isa.image import Image
 
 _V2, _V3, _V4, _DETECTION = 1, 2, 4, 8
@@ -97,6 +97,8 @@ class X86:
         """Decode from `start` to the next change of flow; nothing beyond the segment's end."""
         known = self._blocks.get(start)
         if known is None:
+            if len(self._blocks) >= BLOCKS_HELD:
+                self._blocks.clear()
             known = self._blocks[start] = self._decode_block(start)
         return known
 

@@ -1,5 +1,7 @@
 """Real programs that were built for another prefix run after they moved, or are refused with reasons."""
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -186,3 +188,67 @@ def test_constants_of_16_bytes_that_hold_a_part_of_the_prefix_are_refused(zig_cc
     shutil.copy(zig_cc(source % (old[:16], old[-16:])), tmp_path / "bin/w")
     found = plan(tmp_path, Moves.of([(old, "/srv")]))
     assert [item.section for item in found.refusals] == [".rodata", ".rodata"]
+
+
+TAIL = """
+#include <stdio.h>
+static const char whole[] = P;
+static const char *const pointer = whole + sizeof(P) - 4;
+int main(int argc, char **argv) {
+    puts(whole); puts(whole + sizeof(P) - 7); puts((&pointer)[argc - 1]); return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("flags", [("-fPIE", "-pie"), ("-fno-pie",)])
+def test_a_string_that_is_the_tail_of_the_prefix_is_never_overwritten(zig_cc, tmp_path, flags):
+    """As CPython's version is, in the tail of a prefix that ends in it."""
+    (tmp_path / "bin").mkdir()
+    shutil.copy(zig_cc(TAIL, '-DP="/opt/python/with/3.11.7"', "-O1", *flags), tmp_path / "bin/w")
+    assert run(tmp_path / "bin/w") == "/opt/python/with/3.11.7\n3.11.7\n1.7\n"
+    (refusal,) = plan(tmp_path, Moves.of([("/opt/python/with/3.11.7", "/srv/python")])).refusals
+    assert "another string, too: '3.11.7'" in refusal.reason
+    apply(plan(tmp_path, Moves.of([("/opt/python/with/3.11.7", "/srv/3.11.7")])))
+    assert run(tmp_path / "bin/w") == "/srv/////////////3.11.7\n3.11.7\n1.7\n"
+
+
+def test_a_store_moves_to_a_path_of_the_same_length_byte_for_byte(zig_cc, tmp_path):
+    """A tree as /nix/store has them: the result is what a build at the other path gives."""
+    store, name = "/nix/store/", "0123456789abcdfghijklmnpqrsvwxyz-w-1.0"
+    old, new = store + name, "/tmp/belja/" + name
+    flags = ("-Os", "-Wl,--build-id=none")
+    made = {}
+    for prefix in (old, new):
+        source = f'#define P "{prefix}"\n' + PROGRAM.replace("where();", "")
+        made[prefix] = zig_cc(
+            source, *flags, f"-Wl,-rpath,{prefix}/lib", f"-Wl,-rpath,{store}other/lib"
+        ).read_bytes()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/w").write_bytes(made[old])
+    (tmp_path / "bin/w").chmod(0o755)
+    apply(plan(tmp_path, Moves.of([(old, new)])))
+    assert (tmp_path / "bin/w").read_bytes() == made[new]
+    apply(plan(tmp_path, Moves.of([(new, old)])))
+    assert (tmp_path / "bin/w").read_bytes() == made[old]
+
+
+def test_a_package_with_a_long_placeholder_moves_as_a_whole(zig_cc, short):
+    """As conda packages are: a placeholder of 255 bytes, hashes in conda-meta."""
+    old = "/home/conda/feedstock_root/build_artifacts/w/_h_env" + "_placehold" * 20 + "_plac"
+    tree = short / "env"
+    (tree / "bin").mkdir(parents=True)
+    (tree / "conda-meta").mkdir()
+    source = f'#define P "{old}"\n' + PROGRAM.replace("where();", "")
+    shutil.copy(zig_cc(source, "-Os", "-Wl,-rpath,$ORIGIN/../lib"), tree / "bin/w")
+    (tree / "bin/script").write_text(f"#!{old}/bin/sh\necho {old}/share\n")
+    (tree / "bin/script").chmod(0o755)
+    (tree / "bin/sh").symlink_to(os.path.realpath("/bin/sh"))
+    digest = hashlib.sha256((tree / "bin/script").read_bytes()).hexdigest()
+    (tree / "conda-meta/w.json").write_text(json.dumps({"paths": [{"sha256_in_prefix": digest}]}))
+    apply(plan(tree, Moves.of([(old, str(tree))])))
+    assert os.path.normpath(run(tree / "bin/w").splitlines()[0]) == f"{tree}/share/locale/e"
+    assert run(tree / "bin/w").splitlines()[1:3] == ["e", "locale/e"]
+    assert run(tree / "bin/script") == f"{tree}/share\n"
+    recorded = json.loads((tree / "conda-meta/w.json").read_text())["paths"][0]["sha256_in_prefix"]
+    assert recorded == hashlib.sha256((tree / "bin/script").read_bytes()).hexdigest()
+    assert b"_placehold" not in b"".join(path.read_bytes() for path in (tree / "bin").iterdir())

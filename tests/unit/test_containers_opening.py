@@ -1,7 +1,9 @@
 """What was compressed once is relocated like anything else: opened, overwritten, its checksums right."""
 
+import base64
 import bz2
 import gzip
+import hashlib
 import io
 import lzma
 import os
@@ -260,6 +262,81 @@ def test_what_cannot_be_opened_is_left_and_reported(tmp_path, data, why):
     found = scan(tmp_path)
     assert not found.is_relocatable
     assert any(why in item.what for item in found.unsupported), found.unsupported
+
+
+def overlapping():
+    """Return a zip whose directory names one member twice."""
+    data = zipped(TEXT)
+    end, central = data.rindex(b"PK\5\6"), data.index(b"PK\1\2")
+    record = bytearray(data[end:])
+    record[8:16] = struct.pack("<HHI", 6, 6, 2 * (end - central))
+    return data[:end] + data[central:end] + bytes(record)
+
+
+TOO_MUCH = 257 << 20
+HOSTILE = {
+    "overlapping members": (overlapping, "overlap"),
+    "garbage behind xz": (lambda: lzma.compress(TEXT) + b"junkjunk", "other bytes follow"),
+    "garbage behind zip": (lambda: zipped(TEXT) + b"junk", "no end record"),
+    "a second member that is damaged": (
+        lambda: gzip.compress(TEXT) + gzip.compress(TEXT)[:-8] + bytes(8),
+        "checksum or size",
+    ),
+    "a checksum in the header": (
+        lambda: b"\x1f\x8b\x08\x02" + bytes(6) + b"??" + gzip.compress(TEXT, mtime=0)[10:],
+        "checksum of its own",
+    ),
+    "too much in gzip": (lambda: gzip.compress(P + bytes(TOO_MUCH), 1), "more than 256 MiB"),
+    "too much in zstd": (
+        lambda: zstandard.ZstdCompressor(level=1).compress(P + bytes(TOO_MUCH)),
+        "more than 256 MiB",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "why"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_what_is_hostile_is_left_and_reported(tmp_path, make, why):
+    data = make()
+    path = closed(tmp_path, data)
+    assert open_tree(tmp_path) == ()
+    assert path.read_bytes() == data
+    assert any(why in item.what for item in scan(tmp_path).unsupported), scan(tmp_path).unsupported
+
+
+KEPT = {
+    "zeros behind gzip": (gzip.compress(TEXT) + bytes(512), gzip.decompress),
+    "garbage behind gzip": (
+        gzip.compress(TEXT) + b"garbage",
+        lambda data: zlib.decompressobj(31).decompress(data),
+    ),
+    "padding between xz streams": (
+        lzma.compress(PAGE) + bytes(8) + lzma.compress(TEXT) + bytes(4),
+        lambda data: lzma.decompress(data).removeprefix(PAGE),
+    ),
+    "a zip64 archive": (streamed(TEXT), lambda data: zipfile.ZipFile(io.BytesIO(data)).read("big")),
+}
+
+
+@pytest.mark.parametrize(("data", "unpack"), KEPT.values(), ids=KEPT.keys())
+def test_what_is_strange_but_sound_is_opened(tmp_path, data, unpack):
+    path = closed(tmp_path, data)
+    open_tree(tmp_path)
+    found = scan(tmp_path)
+    assert found.is_relocatable, found.unsupported
+    rewrite_tree(tmp_path, found.table, old=P, new=B)
+    assert unpack(path.read_bytes()) == TEXT.replace(P, B)
+
+
+def test_a_wheel_whose_record_hashes_the_member_is_reported(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/where.py", TEXT)
+        value = base64.urlsafe_b64encode(hashlib.sha256(TEXT).digest()).rstrip(b"=").decode()
+        archive.writestr("x-1.dist-info/RECORD", f"x/where.py,sha256={value},{len(TEXT)}\n")
+    closed(tmp_path, buffer.getvalue(), "x-1-py3-none-any.whl")
+    open_tree(tmp_path)
+    (item,) = scan(tmp_path).unsupported
+    assert "x/where.py: its hash stands in RECORD" in item.what
 
 
 def test_a_reference_in_a_tar_header_is_reported(tmp_path):

@@ -17,15 +17,12 @@ def parts(data: memoryview) -> tuple[Part, ...]:
     found: list[Part] = []
     begin, total = 0, 0
     while data[begin : begin + 3] == _MAGIC:
-        try:
-            start = _after_header(data, begin)
-            content, size = deflate.decode(data[start:], limit=LIMIT - total)
-            end = start + size
-            _check_trailer(data, end, content)
-        except Damaged:
-            if found:
-                break
-            raise
+        start = after_header(data, begin)
+        if data[begin + 3] & _HAS_CRC:
+            raise Closed("its header has a checksum of its own")
+        content, size = deflate.decode(data[start:], limit=LIMIT - total)
+        end = start + size
+        _check_trailer(data, end, content)
         found.append(Part(name="", begin=start, end=end, decode=_decode, sums=((end, SumKind.CRC32),)))
         begin, total = end + _TRAILER, total + len(content)
     if not found:
@@ -33,21 +30,19 @@ def parts(data: memoryview) -> tuple[Part, ...]:
     return tuple(found)
 
 
-def _after_header(data: memoryview, begin: int) -> int:
-    """Return where the member's deflate stream begins."""
+def after_header(data: memoryview, begin: int) -> int:
+    """Return where the deflate stream of the member that begins there begins; raises Damaged."""
     if begin + _HEADER > len(data):
         raise Damaged("cut short")
     flags, place = data[begin + 3], begin + _HEADER
     if flags & _RESERVED:
         raise Damaged("reserved flags")
-    if flags & _HAS_CRC:
-        raise Closed("its header has a checksum of its own")
     if flags & _HAS_EXTRA:
         place += 2 + int.from_bytes(data[place : place + 2], "little")
     for flag in (_HAS_NAME, _HAS_COMMENT):
         if flags & flag:
             place = _after_text(data, place)
-    return place
+    return place + (2 if flags & _HAS_CRC else 0)
 
 
 def _after_text(data: memoryview, place: int) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, BinaryIO
 
+from belljar.relocate.containers import streams
 from belljar.relocate.search import CONTEXT, Window
 
 LIMIT = 4 << 30
@@ -80,6 +81,22 @@ def _search(stream: Any, depth: int) -> Iterator[int | None]:
         yield None
 
 
+class _Stream:
+    """Chunks, read as from a file."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def __enter__(self) -> "_Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read(self, _size: int) -> bytes:
+        return next(self._chunks, b"")
+
+
 def _damage(kind: str) -> tuple[type[Exception], ...]:
     """Return what the readers raise for content that is damaged, encrypted or of an unknown method."""
     import lzma
@@ -96,17 +113,15 @@ def _damage(kind: str) -> tuple[type[Exception], ...]:
 def _parts(file: BinaryIO, kind: str) -> Iterator[Callable[[], Any]]:
     """Yield how to open what a compressed file holds: one stream, or a zip's members."""
     import bz2
-    import gzip
-    import lzma
     import zipfile
 
     match kind:
         case "gzip":
-            yield partial(gzip.GzipFile, fileobj=file)
+            yield partial(_Stream, streams.gunzipped(file))
         case "bzip2":
             yield partial(bz2.BZ2File, file)
         case "xz":
-            yield partial(lzma.LZMAFile, file)
+            yield partial(_Stream, streams.unxzed(file))
         case "zip":
             with zipfile.ZipFile(file) as archive:
                 yield from (partial(archive.open, member) for member in archive.infolist())

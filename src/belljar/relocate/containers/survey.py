@@ -11,6 +11,7 @@ import base64
 import hashlib
 import io
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -37,7 +38,7 @@ class Survey:
 
 
 def survey(data: memoryview, form: Format, references: Sequence[Reference]) -> Survey:
-    """Say of a file which parts are open; `references` are those that stand raw in it."""
+    """Say of a file which parts are open; `references` stand raw in it, in order."""
     try:
         parts = form.parts(data)
     except (Damaged, Closed) as reason:
@@ -45,8 +46,10 @@ def survey(data: memoryview, form: Format, references: Sequence[Reference]) -> S
     sums: list[Sum] = []
     hidden: list[tuple[str, str]] = []
     hashes: dict[bytes, str] = {}
+    starts = [item.offset for item in references]
     for part in parts:
-        inside = [item for item in references if part.begin <= item.offset < part.end]
+        first, last = bisect_left(starts, part.begin), bisect_left(starts, part.end)
+        inside = list(references[first:last])
         try:
             content, moves = _moves(data, part, inside)
             if content is None:

@@ -87,13 +87,13 @@ def parts(data: memoryview) -> tuple[Part, ...]:
     for member in sorted(archive.members, key=lambda item: item.begin):
         if member.flags & (_ENCRYPTED | _PATCH | _STRONG | _MASKED):
             continue
-        if member.method in _DECODERS and (part := _part(data, member)):
-            found.append(part)
+        if member.method in _DECODERS:
+            found.append(_part(data, member))
     return tuple(found)
 
 
-def _part(data: memoryview, member: _Member) -> Part | None:
-    """Return a member as a part with all its checksums; None when it is damaged."""
+def _part(data: memoryview, member: _Member) -> Part:
+    """Return a member as a part with all its checksums; one that is damaged cannot be decoded."""
     decoder = _DECODERS[member.method]
     decode = bytes if decoder is None else partial(decoder, limit=min(member.size, LIMIT))
     places = [member.central + 16, member.local + 14]
@@ -105,9 +105,9 @@ def _part(data: memoryview, member: _Member) -> Part | None:
     try:
         content = decode(data[member.begin : member.end])
     except Damaged:
-        return None
+        return Part(name=name, begin=member.begin, end=member.end, decode=_damaged)
     if SumKind.CRC32.of(content) != want or len(content) != member.size:
-        return None
+        return Part(name=name, begin=member.begin, end=member.end, decode=_damaged)
     sums = tuple((place, SumKind.CRC32) for place in sorted(places) if data[place : place + 4] == want)
     return Part(name=name, begin=member.begin, end=member.end, decode=decode, sums=sums)
 
@@ -117,6 +117,10 @@ def _inflate(stream: memoryview, *, limit: int) -> bytes:
     if size != len(stream):
         raise Damaged("other bytes follow its stream")
     return content
+
+
+def _damaged(_stream: memoryview) -> bytes:
+    raise Damaged("its checksum or size is wrong")
 
 
 def _bunzip2(stream: memoryview, *, limit: int) -> bytes:

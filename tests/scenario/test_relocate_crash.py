@@ -331,8 +331,8 @@ def test_a_changed_file_is_neither_undone_nor_lost(tree):
 
 def test_check_finds_what_is_left_of_the_old_prefix(tree):
     apply(make_plan(tree))
-    (tree / "etc/late").write_bytes(b"." * (1 << 20) + OLD + b"2 " + OLD + b"/x")
-    (tree / "etc/edge").write_bytes(b"." * ((1 << 20) - 5) + OLD)
+    (tree / "etc/late").write_bytes(b" " * (1 << 20) + OLD + b"2 " + OLD + b"/x")
+    (tree / "etc/edge").write_bytes(b" " * ((1 << 20) - 5) + OLD)
     os.symlink(OLD, tree / "etc/ln")
     found = {(finding.path, finding.offset) for finding in check(tree)}
     edge = ("etc/edge", (1 << 20) - 5)

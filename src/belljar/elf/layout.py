@@ -144,9 +144,9 @@ class Layout:
 
     def pack(self, form: str, rows: Iterable[Iterable[int]]) -> bytes:
         """Return records as bytes; raises ElfError where an address or a size is beyond its field."""
-        packed = struct.Struct(self.view.order + form)
+        pack = struct.Struct(self.view.order + form).pack
         try:
-            return b"".join([packed.pack(*row) for row in rows])
+            return b"".join([pack(*row) for row in rows])
         except struct.error as error:
             raise ElfError("addresses or sizes are beyond all measure", offset=self.table) from error
 
@@ -168,12 +168,13 @@ class Layout:
             return [], 0
         form = ENTRY[self.wide]
         count = self.dynamic.file_size // self.view.size(form)
-        found = list(self.view.records(form, self.dynamic.offset, count, "dynamic segment"))
+        records = self.view.records(form, self.dynamic.offset, count, "dynamic segment")
+        found = [(tag, value) for tag, value in records]
         number = next((number for number, entry in enumerate(found) if entry[0] == Tag.NULL), count)
         capacity = number
         while capacity + 1 < count and found[capacity + 1][0] == Tag.NULL:
             capacity += 1
-        return [(tag, value) for tag, value in found[:number]], capacity
+        return found[:number], capacity
 
 
 def _demand_editable(kind: int, count: int) -> None:

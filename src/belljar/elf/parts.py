@@ -132,26 +132,22 @@ def _moved_row(row: Row, moves: Sequence[Move]) -> Row:
     return row
 
 
-def moved_section(row: SectionRow, moves: Sequence[Move]) -> SectionRow:
-    """Return a section header as it is after the moves."""
-    for move in moves:
-        if not 0 <= row.offset - move.part.offset < move.part.size or not row.is_loaded:
-            continue
-        if move.part.holds(row.offset, row.size):
-            starts_it = row.offset == move.part.offset and move.size != move.part.size
-            return row._replace(
-                offset=row.offset - move.part.offset + move.offset,
-                address=move.address_of(row.address),
-                size=move.size if starts_it else row.size,
-            )
-    return row
+def moved_section(row: SectionRow, move: Move) -> SectionRow:
+    """Return the header of a loaded section as it is after a move, if it is one of the part's."""
+    if not move.part.holds(row.offset, row.size):
+        return row
+    starts_it = row.offset == move.part.offset and move.size != move.part.size
+    return row._replace(
+        offset=row.offset - move.part.offset + move.offset,
+        address=move.address_of(row.address),
+        size=move.size if starts_it else row.size,
+    )
 
 
 def moved_entry(entry: tuple[int, int], moves: Sequence[Move]) -> tuple[int, int]:
-    """Return a dynamic entry as it is after the moves."""
+    """Return a dynamic entry that says where a part is as it is after the moves."""
     tag, value = entry
-    if tag in MOVABLE_TAGS:
-        for move in moves:
-            if move.part.address <= value < move.part.address + max(move.part.size, 1):
-                return tag, move.address_of(value)
+    for move in moves:
+        if move.part.address <= value < move.part.address + max(move.part.size, 1):
+            return tag, move.address_of(value)
     return entry

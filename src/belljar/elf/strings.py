@@ -11,7 +11,7 @@ moves it; else the table grows, and has to move.
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Set
 from functools import cached_property
 
 from belljar.elf.const import Tag
@@ -120,20 +120,24 @@ def read_table(layout: Layout) -> tuple[int, bytes]:
 
 
 class References:
-    """Who refers to which offsets of the table; reads symbols when first asked: most edits never do."""
+    """Who refers to which offsets of the table; looks when it is first asked: most edits never do."""
 
-    def __init__(self, layout: Layout, kept: Iterable[int]) -> None:
+    def __init__(self, layout: Layout, others: Callable[[], set[int]]) -> None:
         self._layout = layout
-        self._kept = set(kept)
+        self._others = others
 
     def __call__(self, span: range) -> set[int]:
-        """Return the offsets of a range that symbols or what is `kept` (entries, versions) refer to."""
+        """Return the offsets of a range that symbols or `others` (entries, versions) refer to."""
         if not span:
             return set()
         if self._are_unknown:
             return set(span)
         offsets = set(span)
         return offsets & self._kept | offsets.intersection(self._symbols)
+
+    @cached_property
+    def _kept(self) -> set[int]:
+        return self._others()
 
     @cached_property
     def _are_unknown(self) -> bool:

@@ -121,6 +121,12 @@ class Reference:
                     raise not_wide(location)
                 return piece.decode("ascii").encode(self.encoding)
 
+    def describe(self) -> str:
+        """Say what stands there: all of the placeholder or which bytes of it, and how."""
+        is_part = self.length < LENGTH
+        part = f"bytes {self.start}..{self.start + self.length}" if is_part else "whole"
+        return part if self.encoding == Encoding.BYTES else f"{part}, {self.encoding}"
+
     def to_json(self) -> int | list[int | str]:
         """Return it in its shortest form."""
         if self.is_whole:

@@ -23,7 +23,8 @@ def one(every):
 
 ROWS = [
     ("gcc", ["-O2"], one(ALL_C), True),
-    ("gcc", ["-O0", "-O1", "-O3", "-Os", V3, V4, "-O1 -mgeneral-regs-only", "-O2 -flto", "-O2 -c"], [ALL_C], True),
+    ("gcc", ["-O0", "-O1", "-O3", "-Os", V3, V4], [ALL_C], True),
+    ("gcc", ["-O1 -mgeneral-regs-only", "-O2 -flto", "-O2 -c"], [ALL_C], True),
     ("g++", ["-O0", "-O2", V4], [ALL_CPP], True),
     ("gcc -m32", ["-O0", "-O2"], [ALL_C], True),
     ("gcc aarch64", ["-O0", "-O2"], [ALL_C], True),

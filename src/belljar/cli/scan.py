@@ -1,10 +1,15 @@
 """`belljar scan`."""
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from belljar.cli.talk import format_option, show
+
+if TYPE_CHECKING:
+    from belljar.relocate import Unsupported
 
 
 @click.command()
@@ -15,7 +20,8 @@ def command(tree: Path, summary: bool, form: str) -> int:
     """List every reference in TREE that relocation rewrites: file, offset, kind.
 
     TREE is a store path, an installed directory's store path, or any tree that holds the
-    placeholder. Exit status 1 when something in it cannot be rewritten.
+    placeholder. The kind is `whole`, an encoding, or the bytes of the placeholder that a compiler
+    put there. What cannot be rewritten is listed last, with its ELF section; exit status 1 then.
 
     \b
     Examples:
@@ -26,19 +32,20 @@ def command(tree: Path, summary: bool, form: str) -> int:
     from belljar.store import locate
 
     entry = locate(tree)
-    unsupported: tuple[str, ...] = ()
+    unsupported: tuple[Unsupported, ...] = ()
     if entry is not None:
         table = entry[0].table(entry[1])
     else:
         found = scan(tree)
         table = found.table
-        unsupported = tuple(f"{item.path}: offset {item.offset}: {item.what}" for item in found.unsupported)
+        unsupported = found.unsupported
     files = len(table.files) + len(table.links)
     lines = [f"{len(table)} references in {files} files and links"]
     if not summary:
-        rows = [(path, ref, "file") for path, refs in table.files.items() for ref in refs]
-        rows += [(path, ref, "link") for path, refs in table.links.items() for ref in refs]
-        lines = [f"{path}\t{ref.offset}\t{kind}" for path, ref, kind in sorted(rows)] + lines
-    lines += [f"cannot be rewritten: {item}" for item in unsupported]
-    show(form, lines, {"table": table.to_json(), "unsupported": list(unsupported)})
+        rows = [(path, ref, "") for path, refs in table.files.items() for ref in refs]
+        rows += [(path, ref, "link: ") for path, refs in table.links.items() for ref in refs]
+        lines = [f"{path}\t{ref.offset}\t{side}{ref.describe()}" for path, ref, side in sorted(rows)] + lines
+    lines += [f"cannot be rewritten: {item.describe()}" for item in unsupported]
+    left = [asdict(item) for item in unsupported]
+    show(form, lines, {"table": table.to_json(), "unsupported": left})
     return 1 if unsupported else 0

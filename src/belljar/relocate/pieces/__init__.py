@@ -127,8 +127,9 @@ class _Image:
         for region in self.image.regions:
             if region.is_code and self.image.bits:
                 self.decode(x86.beginnings(self.fd, region, self.image.bits))
-        wholes = self.wholes.values()
-        self.data += constants.heads(self.fd, self.image, self.data, wholes)
+        decoded = {head.offset for near in self.code for head in (*near.pieces, *near.heads)}
+        found = constants.heads(self.fd, self.image, self.data, self.wholes.values())
+        self.data += [head for head in found if head.offset not in decoded]
 
     def accept(self, found: Pieces) -> None:
         """Take the pieces that go on in others; report the rest."""

@@ -129,6 +129,23 @@ def test_a_debug_link_follows_its_debug_file(tmp_path, zig_cc):
     assert b"hello.debug\0" + crc in (tree / "hello").read_bytes()
 
 
+def test_opening_puts_hashes_and_sizes_right_at_once(tmp_path):
+    tree = installed(tmp_path / "tree")
+    page = (tree / "page.gz").read_bytes()
+    text = (tree / "x.dist-info/RECORD").read_bytes().replace(b"\nx.dist", b"\n%s\nx.dist")
+    value = base64.urlsafe_b64encode(hashlib.sha256(page).digest()).rstrip(b"=")
+    (tree / "x.dist-info/RECORD").write_bytes(text % b"page.gz,sha256=%s,%d" % (value, len(page)))
+    listed = hashlib.sha256((tree / "x.dist-info/RECORD").read_bytes()).hexdigest()
+    (tree / "SHA256SUMS").write_text(f"{listed}  RECORD\n")
+    assert open_tree(tree) == ("page.gz",)
+    page = (tree / "page.gz").read_bytes()
+    value = base64.urlsafe_b64encode(hashlib.sha256(page).digest()).rstrip(b"=")
+    listed = (tree / "x.dist-info/RECORD").read_bytes()
+    assert b"\npage.gz,sha256=%s,%d\n" % (value, len(page)) in listed
+    assert (tree / "SHA256SUMS").read_text() == f"{hashlib.sha256(listed).hexdigest()}  RECORD\n"
+    assert len(scan(tree).table.sums["x.dist-info/RECORD"]) == 2
+
+
 SUM = [10, "crc32", "00112233", [0, 96, "bytes", 5]]
 DIGEST = [0, "sha256-hex", "0" * 64, "file"]
 

@@ -10,6 +10,7 @@ Only files whose names say that they list hashes are looked into, and ELF files 
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from belljar.references import Digest, Sum
 _LISTS = re.compile(
     r"(?:^|/)(?:[^/]+\.dist-info/RECORD|[^/]*(?:SUMS|sums)(?:\.txt)?|CHECKSUMS?)$|\.(?:sha(?:1|256|512)|md5)(?:sums?)?$"
 )
-_SUFFIX = b".debug"  # of the names of debug files, as objcopy and debhelper make them
+_SUFFIX = ".debug"  # of the names of debug files, as objcopy and debhelper make them
 _IDENT = 16
 _TOKEN = re.compile(rb"[0-9A-Za-z_-]{32,128}")
 _TEXT = (
@@ -36,21 +37,24 @@ _LIMIT = 64 << 20
 _ROUNDS = 4  # a list of hashes whose own hash stands in another, and so on
 
 
+Values = Mapping[DigestKind, bytes]
+"""The hashes of one file, as they are spelled."""
+
+
 @dataclass(slots=True, kw_only=True)
 class _Search:
-    """One tree: its place, and what is known of the files that change."""
+    """One tree, and the hashes of the files in it that change."""
 
     tree: Path
     known: dict[bytes, tuple[DigestKind, str]] = field(default_factory=dict)
-    names: dict[str, list[str]] = field(default_factory=dict)
+    names: dict[bytes, list[tuple[str, Values]]] = field(default_factory=dict)
 
-    def learn(self, paths: Iterable[str]) -> None:
-        """Hash the files at these paths."""
-        for path in paths:
-            for kind, value in digests(self.tree / path, _TEXT).items():
-                self.known.setdefault(value, (kind, path))
-            if path.endswith(_SUFFIX.decode()):
-                self.names.setdefault(os.path.basename(path), []).append(path)
+    def learn(self, path: str, values: Values) -> None:
+        """Look for these hashes of the file at `path`."""
+        for kind in _TEXT:
+            self.known.setdefault(values[kind], (kind, path))
+        if path.endswith(_SUFFIX):
+            self.names.setdefault(os.fsencode(os.path.basename(path)), []).append((path, values))
 
     def find(self, entry: Entry) -> tuple[Digest, ...]:
         """Return the hashes of known files that stand in a file."""
@@ -76,17 +80,15 @@ class _Search:
                 return
             content = head + file.read()
         kind = DigestKind.CRC32_LITTLE if content[5:6] == b"\1" else DigestKind.CRC32_BIG
-        for match in re.finditer(re.escape(_SUFFIX) + b"\0", content):
-            for size in {len(os.fsencode(name)) for name in self.names}:
-                name = content[max(0, match.end() - 1 - size) : match.end() - 1]
-                place = match.end() - 1 + 4 - size % 4
-                for of in self.names.get(os.fsdecode(name), ()):
-                    value = digests(self.tree / of, (kind,))[kind]
-                    if (
-                        content[match.end() : place].strip(b"\0") == b""
-                        and content[place : place + 4] == value
-                    ):
-                        yield Digest(offset=place, kind=kind, canonical=value, of=of)
+        sizes = {len(name) for name in self.names}
+        for match in re.finditer(re.escape(_SUFFIX.encode()) + b"\0", content):
+            end = match.end() - 1
+            for size in sizes:
+                name = content[max(0, end - size) : end]
+                for of, values in self.names.get(name, ()):
+                    if content[end : end + 8 - size % 4] == bytes(4 - size % 4) + values[kind]:
+                        offset = end + 4 - size % 4
+                        yield Digest(offset=offset, kind=kind, canonical=values[kind], of=of)
                         return
 
 
@@ -97,14 +99,13 @@ def find(tree: Path, entries: Iterable[Entry], changing: Iterable[str]) -> Mappi
     """
     files = tuple(entry for entry in entries if entry.is_file)
     new = tuple(changing)
-    if not any(_LISTS.search(entry.path) for entry in files) and not any(
-        path.endswith(_SUFFIX.decode()) for path in new
-    ):
+    if not _matters(files, new):
         return {}
     search = _Search(tree=tree)
     found: dict[tuple[int, int], tuple[Digest, ...]] = {}
     for _ in range(_ROUNDS):
-        search.learn(new)
+        for path in new:
+            search.learn(path, digests(tree / path))
         before = dict(found)
         for entry in files:
             if places := search.find(entry):
@@ -115,6 +116,44 @@ def find(tree: Path, entries: Iterable[Entry], changing: Iterable[str]) -> Mappi
     return {entry.path: found[_inode(entry)] for entry in files if _inode(entry) in found}
 
 
+def renew(tree: Path, entries: Iterable[Entry], old: Mapping[str, tuple[Values, int]]) -> None:
+    """Put right the hashes of files that were made anew: `old` are their hashes and sizes before.
+
+    RECORD has sizes too. Modes, times and hard links are kept; not atomic. Raises OSError.
+    """
+    files = tuple(entry for entry in entries if entry.is_file)
+    for _ in range(_ROUNDS):
+        if not _matters(files, old):
+            return
+        search = _Search(tree=tree)
+        for path, (values, _) in old.items():
+            search.learn(path, values)
+        done: dict[tuple[int, int], None] = {}
+        new: dict[str, tuple[Values, int]] = {}
+        for entry in files:
+            if _inode(entry) not in done and (places := search.find(entry)):
+                new[entry.path] = digests(tree / entry.path), entry.info.st_size
+                _renew(tree, entry, places, old)
+                done[_inode(entry)] = None
+        old = new
+
+
+def _renew(
+    tree: Path, entry: Entry, places: tuple[Digest, ...], old: Mapping[str, tuple[Values, int]]
+) -> None:
+    path = tree / entry.path
+    info, content = path.stat(), bytearray(path.read_bytes())
+    for place in reversed(places):
+        size = b",%d" % old[place.of][1]
+        if content[place.end : place.end + len(size)] == size:
+            content[place.end : place.end + len(size)] = b",%d" % (tree / place.of).stat().st_size
+        content[place.offset : place.end] = digests(tree / place.of, (place.kind,))[place.kind]
+    path.chmod(info.st_mode | stat.S_IWUSR)
+    path.write_bytes(content)
+    path.chmod(stat.S_IMODE(info.st_mode))
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
 def with_digests(
     sums: Mapping[str, tuple[Sum, ...]], more: Mapping[str, tuple[Digest, ...]]
 ) -> dict[str, tuple[Sum | Digest, ...]]:
@@ -123,6 +162,14 @@ def with_digests(
         path: tuple(sorted([*sums.get(path, ()), *more.get(path, ())], key=lambda item: item.offset))
         for path in [*sums, *(path for path in more if path not in sums)]
     }
+
+
+def _matters(files: Iterable[Entry], changing: Iterable[str]) -> bool:
+    """Whether there may be hashes of those files: any list, or a debug file among them."""
+    paths = tuple(changing)
+    return bool(paths) and (
+        any(_LISTS.search(entry.path) for entry in files) or any(path.endswith(_SUFFIX) for path in paths)
+    )
 
 
 def _inode(entry: Entry) -> tuple[int, int]:

@@ -13,8 +13,10 @@ import os
 import stat
 from pathlib import Path
 
+from belljar import checksums
 from belljar.fsys import Entry, explained, walk
 from belljar.placeholder import PLACEHOLDER
+from belljar.relocate import digests
 from belljar.relocate.containers import hiding
 from belljar.relocate.containers.container import LIMIT, Closed, Damaged, Format
 from belljar.relocate.containers.formats import FORMATS, kind_of
@@ -27,28 +29,36 @@ _PLACEHOLDER = PLACEHOLDER.encode()
 def open_tree(tree: Path, *, location: bytes = _PLACEHOLDER, progress: Progress = quiet) -> tuple[str, ...]:
     """Open every container below `tree` that holds `location`; return their paths.
 
-    Modes, times and hard links are kept. Raises HostError when a file cannot be read or written.
+    Hashes of those in other files are put right (belljar.relocate.digests). Modes, times and hard links are
+    kept. Raises HostError when a file cannot be read or written.
     """
-    done: dict[tuple[int, int], str | None] = {}
-    paths: list[str] = []
     try:
-        for entry in walk(tree):
-            if not entry.is_file:
-                continue
-            inode = (entry.info.st_dev, entry.info.st_ino)
-            if inode in done:
-                if (first := done[inode]) is not None:
-                    _link(tree / first, tree / entry.path)
-                continue
-            is_new = _open_file(tree / entry.path, entry, location)
-            if is_new:
-                paths.append(entry.path)
-                progress(Event(stage="open", subject=entry.path))
-            if entry.info.st_nlink > 1:
-                done[inode] = entry.path if is_new else None
+        entries = [entry for entry in walk(tree) if entry.is_file]
+        old = _open_all(tree, entries, location, progress)
+        digests.renew(tree, entries, old)
     except OSError as error:
         raise explained(error, tree) from error
-    return tuple(paths)
+    return tuple(old)
+
+
+def _open_all(
+    tree: Path, entries: list[Entry], location: bytes, progress: Progress
+) -> dict[str, tuple[digests.Values, int]]:
+    """Open files; return the hashes and sizes that those had which are new."""
+    done: dict[tuple[int, int], str | None] = {}
+    old: dict[str, tuple[digests.Values, int]] = {}
+    for entry in entries:
+        inode = (entry.info.st_dev, entry.info.st_ino)
+        if inode in done:
+            if (first := done[inode]) is not None:
+                _link(tree / first, tree / entry.path)
+            continue
+        if values := _open_file(tree / entry.path, entry, location):
+            old[entry.path] = values, entry.info.st_size
+            progress(Event(stage="open", subject=entry.path))
+        if entry.info.st_nlink > 1:
+            done[inode] = entry.path if values else None
+    return old
 
 
 def opened(data: bytes | memoryview, form: Format, location: bytes = _PLACEHOLDER) -> bytes | None:
@@ -86,24 +96,25 @@ def _contents(form: Format, data: memoryview) -> list[tuple[str, bytes]]:
     )
 
 
-def _open_file(path: Path, entry: Entry, location: bytes) -> bool:
-    """Open one file; return whether there is a new one in its place."""
+def _open_file(path: Path, entry: Entry, location: bytes) -> digests.Values | None:
+    """Open one file; return the hashes that it had when there is a new one in its place."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(fd, "rb") as file:
         kind = kind_of(fd)
         if kind not in FORMATS or entry.info.st_size > LIMIT:
-            return False
+            return None
         try:
             if kind != "elf" and location == _PLACEHOLDER and not hiding.search(file, kind):
-                return False
+                return None
         except OverflowError:
-            return False
+            return None
         file.seek(0)
         new = opened(file.read(LIMIT), FORMATS[kind], location)
     if new is None:
-        return False
+        return None
+    values = checksums.digests(path)
     _replace(path, new, entry.info)
-    return True
+    return values
 
 
 def _replace(path: Path, content: bytes, info: os.stat_result) -> None:

@@ -1,5 +1,7 @@
 """What the assembler knows as a feature is what the masks tell, and nothing else is."""
 
+import time
+
 import pytest
 
 from belljar.audit.isa import Tier, examine
@@ -128,3 +130,31 @@ def test_asking_the_identification_registers_is_detection(zig_cc):
     facts = needed(zig_cc, ["mrs x0, id_aa64isar0_el1", "ldadd w0, w1, [x2]"])
     assert facts.tier not in (Tier.FIRM, Tier.CERTAIN)
     assert needed(zig_cc, ["ldadd w0, w1, [x2]"]).tier == Tier.FIRM
+
+
+def test_calls_into_endless_starts_of_stubs_take_time_by_their_number_only(zig_cc):
+    """Each word begins as a PLT entry does, none ends as one, and each is called."""
+    count = 6000
+    calls = "\n".join(f"bl f+{4 * number}" for number in range(1, count))
+    code = f"""
+        .arch armv8.1-a
+        .text
+        f: .cfi_startproc
+        .rept {count}
+        adrp x16, f
+        .endr
+        ret
+        .cfi_endproc
+        .globl g
+        .type g,%function
+        g: .cfi_startproc
+        ldadd w0, w1, [x2]
+        {calls}
+        ret
+        .cfi_endproc"""
+    lines = " ".join(f'"{line.strip()}\\n"' for line in code.splitlines())
+    data = zig_cc(f"__asm__({lines});", "-shared", "-nostdlib", "-fPIC", target=ARM).read_bytes()
+    begin = time.process_time()
+    facts = examine(data, read(data))
+    assert [item.name for item in facts.extensions] == ["LSE"]
+    assert time.process_time() - begin < 5

@@ -57,10 +57,11 @@ USES: Mapping[str, str] = {
         """,
     "sqlite": """
         prefix=$(sed -n 's/^prefix=//p' $PREFIX/lib/pkgconfig/sqlite3.pc)
-        echo 'create table t(a); insert into t select value from generate_series(1, 1000);
-            create virtual table f using fts5(x); pragma integrity_check; select sum(a) from t;' > t.sql
-        $PREFIX/bin/sqlite3 t.db < t.sql > got || true
-        grep -qx ok got
+        echo 'create table t(a primary key, b);
+            with recursive n(i) as (select 1 union all select i + 1 from n where i < 1000)
+            insert into t select i, hex(randomblob(99)) from n;
+            pragma integrity_check; select sum(a) from t;' > t.sql
+        [ "$($PREFIX/bin/sqlite3 t.db < t.sql | tr '\\n' ' ')" = 'ok 500500 ' ]
         printf '#include <sqlite3.h>\\nint main(void){sqlite3*d;return sqlite3_open(":memory:",&d);}' > t.c
         gcc t.c -I$prefix/include -L$prefix/lib -Wl,-rpath,$prefix/lib -lsqlite3 -o t
         ./t
@@ -141,7 +142,7 @@ def used(package: str, name: StoreName, home: Home, scratch: Path, old: Path, ne
         ),
         env={
             "HOME": "/tmp",
-            "LC_ALL": "C.UTF-8",
+            "LC_ALL": "C",
             "PATH": "/usr/bin:/usr/sbin",
             "PREFIX": prefix,
             "TMPDIR": "/tmp",

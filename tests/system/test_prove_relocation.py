@@ -73,6 +73,38 @@ def test_a_compiled_program_is_proved_up_to_derived_values(compiler, tmp_path, k
     assert {item["kind"] for item in proof["findings"]} <= DERIVED
 
 
+# Sources lie below the prefix: debug information holds many of its paths, placed by their hashes.
+INSIDE = """
+cp /build/tiny/p.c "$PREFIX/p.c"
+for i in 1 2 3 4 5 6 7 8 9; do
+    mkdir -p "$PREFIX/include$i"
+    echo "static const char *p$i = PREFIX \\"/$i\\";" > "$PREFIX/include$i/h$i.h"
+    echo "#include \\"$PREFIX/include$i/h$i.h\\"" >> "$PREFIX/p.c"
+done
+cd "$PREFIX"
+"""
+INSIDES = [
+    ("gcc -Os -g -o bin/p", HONEST),
+    ("gcc -Os -g -o bin/p", FOLDED),
+    ("zig cc -g -c -o bin/p", HONEST),
+    ("zig cc -O1 -g -c -o bin/p", FOLDED),
+]
+
+
+@pytest.mark.parametrize(("compiler", "source"), INSIDES)
+def test_strings_in_another_order_are_told_from_missed_references(compiler, source, tmp_path, kitchen):
+    """Whether an order changes is chance (tests/unit/test_prove_values.py has it for certain)."""
+    script = f"""{CC}\n{INSIDE}\n{compiler} -DPREFIX="\\"$PREFIX\\"" "$PREFIX/p.c\""""
+    directory = recipe(tmp_path / "r", script, packages=GCC, more=ZIG, portability="")
+    (directory / "src/p.c").write_text(source)
+    proof = proved(directory, kitchen).record.proof
+    kinds = {item["kind"] for item in proof["findings"]}
+    if source == HONEST:
+        assert kinds <= DERIVED, proof
+    else:
+        assert (proof["verdict"], "missed reference" in kinds) == ("refuted", True)
+
+
 @pytest.mark.parametrize("compiler", ["gcc -O1", "gcc -O2"])
 def test_a_letter_folded_into_an_instruction_is_caught_where_a_scan_sees_nothing(compiler, tmp_path, kitchen):
     directory = program(tmp_path / "r", FOLDED, compiler)

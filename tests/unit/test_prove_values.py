@@ -1,6 +1,9 @@
 """Comparing trees and telling kinds of differences apart, on bytes made for it."""
 
 import hashlib
+import struct
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -134,3 +137,116 @@ def test_a_longer_file_differs_from_where_the_shorter_one_ends(tmp_path):
         (2, 3, Aspect.CONTENT),
         (5, 8, Aspect.SIZE),
     ]
+
+
+def elf(strings, info, *, code=b"", note=b""):
+    """An ELF file with sections only: merged strings, numbers, code at 0x1000, a note."""
+    names = b"\0.debug_str\0.debug_info\0.text\0.note.gnu.build-id\0.shstrtab\0"
+    rows = [
+        (b".debug_str", 1, 0x30, 0x2000, strings),
+        (b".debug_info", 1, 0, 0, info),
+        (b".text", 1, 6, 0x1000, code),
+        (b".note.gnu.build-id", 7, 2, 0, note),
+        (b".shstrtab", 3, 0, 0, names),
+    ]
+    body, headers = bytearray(64), [bytes(64)]
+    for name, kind, flags, address, data in rows:
+        place = (names.index(name), kind, flags, address, len(body), len(data), 0, 0, 1, 0)
+        headers.append(struct.pack("<2I4Q2I2Q", *place))
+        body += data
+    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    head = struct.pack(
+        "<2HI3QI6H", 1, 62, 1, 0, 0, len(body), 0, 64, 0, 0, 64, len(headers), len(headers) - 1
+    )
+    body[:64] = ident + head
+    return bytes(body) + b"".join(headers)
+
+
+def words(*numbers):
+    return struct.pack(f"<{len(numbers)}i", *numbers)
+
+
+ONE, TWO = b"\0apple\0pear\0", b"\0pear\0apple\0"
+SAME = (words(1, 7), words(6, 1))  # offsets of apple and pear in either
+
+
+def kinds(tmp_path, *, first, second):
+    """What two files that hold no reference differ in."""
+    place = Path(tempfile.mkdtemp(dir=tmp_path))
+    proof = trees(place, lambda tree, root: (tree / "f").write_bytes(second if root == SECOND else first))
+    return {item.section: item.kind for item in proof.findings}
+
+
+def test_offsets_that_lead_to_the_same_strings_are_their_order(tmp_path):
+    found = kinds(tmp_path, first=elf(ONE, SAME[0]), second=elf(TWO, SAME[1]))
+    assert found == {".debug_str": Kind.STRINGS, ".debug_info": Kind.STRINGS}
+
+
+def test_an_offset_that_leads_to_another_string_is_missed(tmp_path):
+    found = kinds(tmp_path, first=elf(ONE, words(1, 7)), second=elf(TWO, words(6, 6)))
+    assert found == {".debug_str": Kind.STRINGS, ".debug_info": Kind.MISSED}
+
+
+def test_a_number_that_differs_while_no_order_does_is_missed(tmp_path):
+    found = kinds(tmp_path, first=elf(ONE * 2, words(1)), second=elf(ONE * 2, words(13)))
+    assert found == {".debug_info": Kind.MISSED}
+
+
+def test_strings_that_are_not_the_same_are_missed(tmp_path):
+    found = kinds(tmp_path, first=elf(ONE, SAME[0]), second=elf(TWO.replace(b"pear", b"plum"), SAME[0]))
+    assert found == {".debug_str": Kind.MISSED}
+
+
+def test_displacements_of_instructions_are_followed(tmp_path):
+    def code(offset):
+        return b"\x48\x8d\x05" + words(0x2000 + offset - 0x1007) + b"\xc3"  # lea rax, [rip + ...]
+
+    found = kinds(tmp_path, first=elf(ONE, b"", code=code(1)), second=elf(TWO, b"", code=code(6)))
+    assert found == {".debug_str": Kind.STRINGS, ".text": Kind.STRINGS}
+    found = kinds(
+        tmp_path, first=elf(ONE, b"", code=b"\xb8" + words(1)), second=elf(TWO, b"", code=b"\xb8" + words(6))
+    )
+    assert found[".text"] == Kind.MISSED
+
+
+def test_a_build_id_is_known_by_its_note_and_not_by_the_name_of_a_section(tmp_path):
+    def note(owner, value):
+        return words(4, 20, 3) + owner + value * 20
+
+    found = kinds(
+        tmp_path,
+        first=elf(ONE, b"", note=note(b"GNU\0", b"1")),
+        second=elf(ONE, b"", note=note(b"GNU\0", b"2")),
+    )
+    assert found == {".note.gnu.build-id": Kind.BUILD_ID}
+    found = kinds(
+        tmp_path,
+        first=elf(ONE, b"", note=note(b"XYZ\0", b"1")),
+        second=elf(ONE, b"", note=note(b"XYZ\0", b"2")),
+    )
+    assert found == {".note.gnu.build-id": Kind.MISSED}
+
+
+def test_byte_code_is_followed_to_its_source(tmp_path):
+    import importlib.util
+
+    def make(tree, root, *, wrong=b""):
+        (tree / "__pycache__").mkdir()
+        (tree / "m.py").write_text(f"x = {root!r}\n")
+        header = importlib.util.MAGIC_NUMBER + words(3)
+        told = importlib.util.source_hash((tree / "m.py").read_bytes() + wrong)
+        (tree / "__pycache__/m.cpython-3.pyc").write_bytes(header + told)
+
+    (tmp_path / "right").mkdir()
+    (tmp_path / "wrong").mkdir()
+    (right,) = trees(tmp_path / "right", make).findings
+    assert right.kind == Kind.BYTE_CODE
+    (wrong,) = trees(tmp_path / "wrong", lambda tree, root: make(tree, root, wrong=b"x")).findings
+    assert wrong.kind == Kind.MISSED
+
+
+def test_damaged_files_are_compared_like_any_others(tmp_path):
+    whole = elf(ONE, SAME[0])
+    for size in range(4, len(whole), 37):
+        found = kinds(tmp_path, first=whole[:size] + b"1", second=whole[:size] + b"2")
+        assert set(found.values()) == {Kind.MISSED}

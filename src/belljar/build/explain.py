@@ -11,7 +11,7 @@ import enum
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,8 @@ from belljar.build.regions import Region, Regions
 SIZE_LIMIT = 1 << 30
 """Up to which size, in bytes, a file is looked into; in a larger one every difference counts as missed."""
 
-_BUILD_IDS = (".note.gnu.build-id", ".note.go.buildid")
+_BUILD_IDS = {".note.gnu.build-id": b"GNU\0", ".note.go.buildid": b"Go\0\0"}
+_NOTE_OWNER = 4
 _NOTE_HEADER = 16
 """Bytes before the value of a note whose name has at most 4 (gABI, "Note Section")."""
 _OFFSET = 4
@@ -113,9 +114,16 @@ class Explainer:
         self._path, self._pair, self._sums = path, pair, sums
         self._here, self._there = Regions(pair.moved), Regions(pair.there)
 
-    def region(self, difference: Difference) -> Region | None:
-        """Return the part of the file in which a difference begins."""
-        return self._here.at(difference.offset)
+    def parts(self, difference: Difference) -> Iterator[tuple[Difference, Region | None]]:
+        """Yield a difference by the parts of the file that it lies in: it may cross from one to the next."""
+        begin = difference.offset
+        while begin < difference.end:
+            region, end = self._here.at(begin), self._here.next_border(begin, difference.end)
+            if self._pair.moved[begin:end] != self._pair.there[begin:end] or not self._pair.moved:
+                yield replace(difference, offset=begin, end=end), region
+            begin = end
+        if difference.offset == difference.end:
+            yield difference, None
 
     def kind(self, difference: Difference) -> Kind:
         """Return what a difference is."""
@@ -136,8 +144,9 @@ class Explainer:
     def _is_build_id(self, span: slice) -> bool:
         """Whether it lies in the note of the build id, or where the same id is repeated (Go)."""
         for region in self._here.all:
-            if region.is_note and region.section in _BUILD_IDS:
-                value = slice(region.start + _NOTE_HEADER, region.end)
+            value = slice(region.start + _NOTE_HEADER, region.end)
+            owner = self._pair.moved[value.start - _NOTE_OWNER : value.start]
+            if region.is_note and owner == _BUILD_IDS.get(region.section):
                 if value.start <= span.start and span.stop <= value.stop:
                     return True
                 if _repeats(self._pair, value, span):
@@ -238,7 +247,8 @@ def _strings(data: bytes, at: int, region: Region, table: Region) -> Iterator[tu
     for order in _ORDERS:
         address = int.from_bytes(wide, order) - table.address
         yield _string(data, table, address) if table.address else None, _POINTER
-        yield _string(data, table, int.from_bytes(word, order)), _OFFSET
+        offset = int.from_bytes(word, order) if region.holds_offsets else -1
+        yield _string(data, table, offset), _OFFSET
 
 
 def _string(data: bytes, table: Region, offset: int) -> bytes | None:

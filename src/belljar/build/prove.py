@@ -161,8 +161,7 @@ def _explained(tree: Path, moved: Path, there: Path) -> Iterator[Finding]:
     for path, differences in groupby(compare(moved, there), key=lambda item: item.path):
         pair = Pair.read(path, tree, moved, there)
         explainer = Explainer(path, pair, sums)
-        for item in differences:
-            region = explainer.region(item)
+        for item, region in (part for whole in differences for part in explainer.parts(whole)):
             yield Finding(
                 path=path,
                 section=region.name if region is not None else "",

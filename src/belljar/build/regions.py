@@ -18,7 +18,8 @@ _AR, _AR_HEADER = b"!<arch>\n", 60
 _NAMES = {False: 50, True: 62}
 """Where the ELF header has the number of the section with the sections' names (e_shstrndx)."""
 _NOTE, _NOBITS, _STRTAB = 7, 8, 3
-_EXECUTABLE, _MERGED_STRINGS = 0x4, 0x10 | 0x20
+_ALLOCATED, _EXECUTABLE, _MERGED_STRINGS = 0x2, 0x4, 0x10 | 0x20
+_SYMBOLS = (2, 11)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,11 @@ class Region:
         return bool(self.flags & _EXECUTABLE)
 
     @property
+    def holds_offsets(self) -> bool:
+        """Whether numbers in it may be offsets into string tables: symbols, and what is not loaded."""
+        return self.type in _SYMBOLS or not self.flags & _ALLOCATED
+
+    @property
     def holds_strings(self) -> bool:
         """Whether it is nothing but strings that end in NUL, whose order means nothing."""
         return self.type == _STRTAB or self.flags & _MERGED_STRINGS == _MERGED_STRINGS
@@ -71,6 +77,13 @@ class Regions:
         number = bisect_right(self._starts, offset) - 1
         found = self.all[number] if number >= 0 else None
         return found if found is not None and offset < found.end else None
+
+    def next_border(self, offset: int, end: int) -> int:
+        """Return where the region that a byte lies in, or the gap, ends; at most `end`."""
+        region = self.at(offset)
+        number = bisect_right(self._starts, offset)
+        following = self._starts[number] if number < len(self._starts) else end
+        return min(end, following, region.end if region is not None else end)
 
 
 def _regions(data: bytes) -> Iterator[Region]:

@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
         hits = sum((tree / path).stat().st_size for path in table.files)
         print(f"references in {len(table.files):,} files of {hits / 1e6:,.0f} MB\n")
         compare_copies(tree, copy, table)
-        compare_in_place(tree, table)
+        compare_in_place(tree, copy, table)
     print(f"largest resident set: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10:,} MiB")
     return 0
 
@@ -51,18 +51,26 @@ def compare_copies(tree: Path, copy: Path, table: Table) -> None:
     show(in_turns(ways, lambda: remove_tree(copy)), "cp -a")
 
 
-def compare_in_place(tree: Path, table: Table) -> None:
-    """Time reading the files with references, copying them, and relocating in place."""
+def compare_in_place(tree: Path, copy: Path, table: Table) -> None:
+    """Time reading the files with references, `cp -a` of them (what new files cost), relocating."""
+    copying = ["cp", "-a", "--parents", "-t", copy, *table.files]
+
+    def clean() -> None:
+        remove_tree(copy)
+        copy.mkdir()
+
+    clean()
     base = "read the files with references"
     ways: dict[str, Callable[[], object]] = {
         base: lambda: [read(tree / path) for path in table.files],
+        "`cp -a` of those": lambda: subprocess.run(copying, cwd=tree, check=True),
         "in place": lambda: moving.apply(plan(tree, table)),
         "check": lambda: check(tree),
         "undo": lambda: moving.undo(tree),
-        **{f"in place, {count} threads": with_threads(tree, table, count) for count in (1, 2, 8)},
-        "in place, not waiting for the disk": without_flush(tree, table),
+        **{f"there and back, {count} threads": with_threads(tree, table, count) for count in (1, 2, 8)},
+        "there and back, not waiting for the disk": without_flush(tree, table),
     }
-    show(in_turns(ways, lambda: None), base)
+    show(in_turns(ways, clean), base)
 
 
 def plan(tree: Path, table: Table, old: bytes = HERE, new: bytes = THERE) -> Plan:

@@ -171,6 +171,7 @@ def test_a_proof_is_recorded_once_and_what_was_proved_can_be_installed(tmp_path,
     done = belljar("build", "--no-link", "--prove-relocation", directory, home=kitchen.data)
     assert done.returncode == 0
     assert "proof       proved" in done.stdout
+    assert f"{first.name}  exact" in belljar("store", "list", home=kitchen.data).stdout
     store = Store(directory=kitchen.store)
     assert store.verify(first.name) == ()
     install(plan(store, first.name, tmp_path / "there"))

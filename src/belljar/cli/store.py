@@ -17,7 +17,7 @@ def command() -> None:
 @command.command("list")
 @format_option
 def listing(form: str) -> None:
-    """List all artifacts: package, version, size, content hash, store name.
+    """List all artifacts: package, version, size, content hash, store name, how a proof of relocation ended.
 
     \b
     Examples:
@@ -29,6 +29,7 @@ def listing(form: str) -> None:
     lines = [
         f"{record.name.package:<20} {record.name.version:<12} {record.size:>12,}"
         f"  {record.content[:12]}  {record.name}"
+        + (f"  {record.proof.get('verdict')}" if record.proof is not None else "")
         for record in records
     ]
     show(form, lines or ["the store is empty"], {"entries": [record.to_json() for record in records]})

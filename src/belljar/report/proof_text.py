@@ -21,7 +21,7 @@ def render(proof: Mapping[str, Any]) -> list[str]:
     """Return the verdict, then a line for each thing that differs, decisive ones first."""
     count, findings = proof.get("findings_in_all", 0), proof.get("findings", ())
     words = _WORDS.get(proof.get("verdict", ""), "of a kind that this version does not know")
-    shown = [f"    {item['text']}" for item in findings[:_SHOWN]]
+    shown = [f"    {item.get('text')}" for item in findings[:_SHOWN]]
     more = count - len(shown)
     rest = [f"    and {more} more"] if more > 0 else []
     return [words.format(files=proof.get("files"), count=count), *shown, *rest]

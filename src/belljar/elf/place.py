@@ -25,6 +25,8 @@ from belljar.elf.parts import Move, Part, moved_rows, parts_of
 _PAGE = 0x1000
 _ALIGN = 8
 _WRITE, _READ_WRITE = 2, 6
+_FILLER = b"\0XZ"
+"""What stands where nothing is: zeros, and the letters that patchelf writes over what it has moved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +172,7 @@ def _slot(layout: Layout, parts: Sequence[Part]) -> tuple[int, list[Part]]:
     for at, limit in _bare(displaced, start, end):
         claimed = any(row.offset < limit and row.offset + row.size > at for row in _real(layout))
         tabled = at < layout.sections_end and layout.section_table < limit
-        if claimed or tabled or any(layout.view.data[at:limit]):
+        if claimed or tabled or bytes(layout.view.data[at:limit]).strip(_FILLER):
             raise EditRefused(
                 "there is no room for another program header: what stands behind them cannot be moved",
                 hint="an edit that fits into the place of the old names is possible",

@@ -219,7 +219,7 @@ def _follow(
     for _ in range(count):
         fields = layout.view.record(form, at, "symbol versions")
         found.append((at + name, fields[3 if name else 0], False))
-        if len(found) > len(layout.view.data):
+        if len(found) > len(layout.view.data) // 8:
             raise ElfError("symbol versions: more than the file holds", offset=at)
         if not fields[-1]:
             return

@@ -180,7 +180,7 @@ class Image:
     def _exported_names(self) -> Iterator[tuple[int, int]]:
         """Yield address and where the name stands of every dynamic symbol that this file defines."""
         table, strings = (self.elf.offset_of(self._number(tag)) for tag in (Tag.SYMTAB, Tag.STRTAB))
-        if table is None or strings is None or not self._values:
+        if table is None or strings is None or strings > len(self.data) or not self._values:
             return
         for name, _, _, section, address, _ in self._rows(table, len(self._values) + 1):
             if section and address:

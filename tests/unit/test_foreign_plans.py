@@ -1,18 +1,25 @@
 """What a plan says of each kind of content; nothing is written by planning."""
 
+import base64
+import bz2
 import gzip
 import hashlib
+import io
 import json
+import lzma
 import os
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
+from zstandard import ZstdCompressor, ZstdDecompressor
 
 from belljar.errors import InputError
 from belljar.relocate.change import FileChange, LinkChange
-from belljar.relocate.foreign import Moves, Options, plan
+from belljar.relocate.foreign import Moves, Options, packed, plan
 from belljar.splice import spliced
 
 OLD = "/opt/vendor/old-1.0"
@@ -258,15 +265,79 @@ def test_byte_code_without_its_source_is_refused(tree):
     assert not planned(tree, SHORT).refusals
 
 
-def test_compressed_content_is_not_passed_over(tree):
-    put(tree, "man/x.1.gz", gzip.compress(f"see {OLD}/etc/x.conf\n".encode()))
-    put(tree, "man/y.1.gz", gzip.compress(b"nothing\n"))
-    found = planned(tree)
-    assert change(found, "man/y.1.gz") is None
-    assert (
-        found.refusals
-        or gzip.decompress(result(tree, found, "man/x.1.gz")) == f"see {EQUAL}/etc/x.conf\n".encode()
-    )
+def gz(text):
+    return gzip.compress(text, mtime=1)
+
+
+@pytest.mark.parametrize("new", [EQUAL, SHORT, LONG])
+@pytest.mark.parametrize(
+    ("name", "pack", "unpack"),
+    [
+        ("x.1.gz", gz, gzip.decompress),
+        ("x.bz2", bz2.compress, bz2.decompress),
+        ("x.xz", lzma.compress, lzma.decompress),
+        (
+            "x.zst",
+            lambda text: ZstdCompressor().compress(text),
+            lambda data: ZstdDecompressor().decompress(data),
+        ),
+        ("x.gz", lambda text: gz(gz(text)), lambda data: gzip.decompress(gzip.decompress(data))),
+    ],
+)
+def test_compressed_text_is_rewritten_and_compressed_again(tree, new, name, pack, unpack):
+    text = f"see {OLD}/etc/x.conf\n"
+    put(tree, name, pack(text.encode()))
+    put(tree, "other.gz", gz(b"nothing\n"))
+    found = planned(tree, new)
+    assert unpack(result(tree, found, name)).decode() == text.replace(OLD, new)
+    assert change(found, "other.gz") is None
+    assert result(tree, found, name) == result(tree, planned(tree, new), name)
+
+
+def test_a_compressed_archive_keeps_its_lengths(tree):
+    def tarred(text):
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w:gz") as archive:
+            info = tarfile.TarInfo("x")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text))
+        return made.getvalue()
+
+    put(tree, "x.tgz", tarred(f"see {OLD}/etc".encode()))
+    with tarfile.open(fileobj=io.BytesIO(result(tree, planned(tree, SHORT), "x.tgz"))) as archive:
+        assert archive.extractfile("x").read() == f"see {SHORT}{'/' * (len(OLD) - len(SHORT))}/etc".encode()
+    assert "inside gzip" in planned(tree, LONG).refusals[0].section
+
+
+def test_a_wheel_gets_new_members_and_record(tree):
+    made, text = io.BytesIO(), f"where = '{OLD}'\n".encode()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("m.py", text)
+        archive.writestr("n.py", "x = 1\n")
+        coded = base64.urlsafe_b64encode(hashlib.sha256(text).digest()).decode().rstrip("=")
+        archive.writestr("m-1.dist-info/RECORD", f"m.py,sha256={coded},{len(text)}\nn.py,,\n")
+    put(tree, "m.whl", made.getvalue())
+    with zipfile.ZipFile(io.BytesIO(result(tree, planned(tree, LONG), "m.whl"))) as archive:
+        new = archive.read("m.py")
+        assert new == text.replace(OLD.encode(), LONG.encode())
+        coded = base64.urlsafe_b64encode(hashlib.sha256(new).digest()).decode().rstrip("=")
+        assert archive.read("m-1.dist-info/RECORD").decode() == f"m.py,sha256={coded},{len(new)}\nn.py,,\n"
+        assert archive.namelist() == ["m.py", "n.py", "m-1.dist-info/RECORD"]
+
+
+def test_a_signed_jar_is_refused(tree):
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("META-INF/X.SF", "signed")
+        archive.writestr("a.txt", OLD)
+    put(tree, "x.jar", made.getvalue())
+    assert "signed" in planned(tree).refusals[0].reason
+
+
+def test_a_bomb_takes_bounded_memory_and_is_not_passed_over(tree, monkeypatch):
+    monkeypatch.setattr(packed, "SEARCHED", 1 << 20)
+    put(tree, "bomb.gz", gz(bytes(3 << 20)))
+    assert "not searched" in planned(tree).refusals[0].reason
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ the last letter of an ASCII path both byte orders are the same bytes, so that th
 """
 
 import functools
+import itertools
 import os
 import posixpath
 import re
@@ -122,20 +123,20 @@ class Moves:
 
     def along(self, fd: int) -> Iterator[Hit]:
         """Yield every place of the open file where an old prefix stands; memory is bounded."""
+        return self.through(_chunks(fd))
+
+    def through(self, chunks: Iterable[bytes]) -> Iterator[Hit]:
+        """Yield every place where an old prefix stands in content that comes in chunks."""
         finder = _Finder.of(self)
-        margin = finder.margin
         data, base, begin = b"", 0, 0
-        while True:
-            chunk = os.pread(fd, _CHUNK, base + len(data))
+        for chunk in itertools.chain(chunks, [b""]):
             data += chunk
-            limit = len(data) - margin if chunk else len(data)
+            limit = len(data) - finder.margin if chunk else len(data)
             for hit in finder.find(data, begin, limit):
                 begin = hit.end
                 yield hit._replace(offset=base + hit.offset, end=base + hit.end)
-            if not chunk:
-                return
             begin = max(begin, limit, 0)
-            cut = max(0, begin - margin)
+            cut = max(0, begin - finder.margin)
             data, base, begin = data[cut:], base + cut, begin - cut
 
     def over(self, data: bytes) -> list[Hit]:
@@ -150,6 +151,13 @@ class Moves:
                 parts += [data[done : hit.offset], spelled(hit.pair[1], hit.codec)]
                 done = hit.end
         return b"".join([*parts, data[done:]])
+
+
+def _chunks(fd: int) -> Iterator[bytes]:
+    place = 0
+    while chunk := os.pread(fd, _CHUNK, place):
+        yield chunk
+        place += len(chunk)
 
 
 def normal(path: str | bytes) -> bytes:

@@ -15,7 +15,6 @@ import functools
 import hashlib
 import io
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -34,6 +33,7 @@ DEPTH = 3
 """How often packed content may be packed again."""
 
 _CHUNK = 1 << 18
+_HEAD = 512
 _HEADER, _EXTRA, _NAME, _COMMENT, _CRC = 10, 4, 8, 16, 2
 _SIGNED = (".SF", ".RSA", ".DSA", ".EC")
 
@@ -54,102 +54,111 @@ def plan_packed(subject: Subject, finding: Finding, examine: Examine) -> None:
 
 
 def _plan_stream(subject: Subject, finding: Finding, examine: Examine, file: BinaryIO, kind: str) -> None:
-    with tempfile.TemporaryFile() as content, _opened(file, kind) as stream:
-        size = 0
-        while chunk := stream.read(_CHUNK):
-            size += content.write(chunk)
-            if size > SEARCHED:
-                finding.refuse(subject.path, f"more than {SEARCHED >> 30} GiB inside {kind}, not searched")
-                return
-        content.flush()
-        inner = _inner(subject, content.fileno(), size, os.path.splitext(subject.path)[0])
-        new = _rewritten(inner, finding, examine, f"inside {kind}")
-    if new is None:
-        return
-    if subject.size > LIMIT:
-        finding.refuse(subject.path, f"more than {LIMIT >> 20} MiB of {kind}, not rewritten")
-        return
-    old = subject.read(0, subject.size)
-    _put(finding, old, _pack(kind, old, new), f"compress it again ({kind})")
+    with _opened(file, kind) as stream:
+        content = _Content(subject, stream, SEARCHED)
+    path = os.path.splitext(subject.path)[0]
+    new = _rewritten(subject, content, path, finding, examine, f"inside {kind}")
+    if new is not None and _is_small(subject, finding):
+        _put(finding, subject, _pack(kind, subject.read(0, subject.size), new), f"compress it again ({kind})")
 
 
 def _plan_zip(subject: Subject, finding: Finding, examine: Examine, file: BinaryIO) -> None:
     import zipfile
 
     with zipfile.ZipFile(file) as archive:
-        infos = archive.infolist()
         changed: dict[str, bytes] = {}
-        for info in infos:
+        left = SEARCHED
+        for info in archive.infolist():
             if info.is_dir() or info.flag_bits & 1:
                 continue
-            with tempfile.TemporaryFile() as content, archive.open(info) as stream:
-                while chunk := stream.read(_CHUNK):
-                    content.write(chunk)
-                content.flush()
-                inner = _inner(subject, content.fileno(), info.file_size, f"{subject.path}/{info.filename}")
-                new = _rewritten(inner, finding, examine, f"member {info.filename}")
+            with archive.open(info) as stream:
+                content = _Content(subject, stream, left)
+            left -= content.size
+            path, section = f"{subject.path}/{info.filename}", f"member {info.filename}"
+            new = _rewritten(subject, content, path, finding, examine, section)
             if new is not None:
                 changed[info.filename] = new
+        names = [name.upper() for name in archive.namelist()]
         if not changed:
             return
-        if any(
-            name.upper().startswith("META-INF/") and name.upper().endswith(_SIGNED)
-            for name in archive.namelist()
-        ):
-            finding.refuse(
-                subject.path, "a signed archive would change", section=f"member {next(iter(changed))}"
-            )
-            return
-        if subject.size > LIMIT:
-            finding.refuse(subject.path, f"more than {LIMIT >> 20} MiB of zip, not rewritten")
-            return
-        _follow_records(archive, changed)
-        _put(finding, subject.read(0, subject.size), _zipped(archive, changed), "write the archive again")
+        if any(name.startswith("META-INF/") and name.endswith(_SIGNED) for name in names):
+            finding.refuse(subject.path, f"a signed archive would change: {next(iter(changed))}")
+        elif _is_small(subject, finding):
+            _follow_records(archive, changed)
+            _put(finding, subject, _zipped(archive, changed), "write the archive again")
 
 
-def _inner(subject: Subject, fd: int, size: int, path: str) -> Subject:
+class _Content:
+    """Unpacked content, searched as it comes; kept only as far as it may be rewritten."""
+
+    def __init__(self, subject: Subject, stream: Any, limit: int) -> None:
+        self.size = 0
+        self.limit = limit
+        self._kept: list[bytes] = []
+        self.hits = tuple(hit for hit in subject.moves.through(self._chunks(stream)) if not hit.is_moved)
+
+    def _chunks(self, stream: Any) -> Iterator[bytes]:
+        while self.size <= self.limit and (chunk := stream.read(_CHUNK)):
+            self.size += len(chunk)
+            if self.size <= LIMIT:
+                self._kept.append(chunk)
+            yield chunk
+
+    @property
+    def kept(self) -> bytes:
+        """The content, or its beginning where it is larger than LIMIT."""
+        return b"".join(self._kept)
+
+
+def _is_small(subject: Subject, finding: Finding) -> bool:
+    if subject.size > LIMIT:
+        finding.refuse(subject.path, f"has more than {LIMIT >> 20} MiB, not written again")
+    return subject.size <= LIMIT
+
+
+def _rewritten(
+    subject: Subject, content: _Content, path: str, finding: Finding, examine: Examine, section: str
+) -> bytes | None:
+    """Return the new content; None where it stays. Refusals are passed on, with the place inside."""
+    old = content.kept
+    if content.size > content.limit:
+        finding.refuse(subject.path, "too much content, not searched", section=section)
+        return None
+    if not content.hits and kinds.packing(old[:_HEAD]) is None:
+        return None
+    if content.size > LIMIT:
+        finding.refuse(subject.path, f"more than {LIMIT >> 20} MiB, not rewritten", section=section)
+        return None
+    fd = os.memfd_create("content")
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(old)
+        found = examine(_inner(subject, content, path, fd))
+    finally:
+        os.close(fd)
+    for item in found.refusals:
+        where = f"{section}: {item.section}" if item.section else section
+        finding.refusals.append(replace(item, path=subject.path, section=where))
+    finding.notes += [f"{section}: {note}" for note in found.notes]
+    if not found.splices or found.refusals:
+        return None
+    return spliced(old, sorted(found.splices), subject=path)
+
+
+def _inner(subject: Subject, content: _Content, path: str, fd: int) -> Subject:
     return replace(
         subject,
         path=path,
         fd=fd,
-        size=size,
-        head=os.pread(fd, len(subject.head) + 512, 0)[:512],
-        hits=tuple(hit for hit in subject.moves.along(fd) if not hit.is_moved),
+        size=content.size,
+        head=os.pread(fd, _HEAD, 0),
+        hits=content.hits,
         depth=subject.depth + 1,
     )
 
 
-def _rewritten(inner: Subject, finding: Finding, examine: Examine, section: str) -> bytes | None:
-    """Return the new content; None where it stays. Refusals are passed on, with the place inside."""
-    if not inner.hits and kinds.packing(inner.head) is None:
-        return None
-    found = examine(inner)
-    path = _outer(inner)
-    for item in found.refusals:
-        where = f"{section}: {item.section}" if item.section else section
-        finding.refusals.append(replace(item, path=path, section=where))
-    finding.notes += [f"{section}: {note}" for note in found.notes]
-    if not found.splices or found.refusals:
-        return None
-    if inner.size > LIMIT:
-        finding.refuse(path, f"more than {LIMIT >> 20} MiB, not rewritten", section=section)
-        return None
-    return spliced(inner.read(0, inner.size), sorted(found.splices), subject=path)
-
-
-def _outer(inner: Subject) -> str:
-    """Return the path of the packed file itself."""
-    path = inner.path
-    while path and not os.path.lexists(inner.tree / path):
-        parent = os.path.dirname(path)
-        if os.path.isdir(inner.tree / parent):
-            break
-        path = parent
-    return path
-
-
-def _put(finding: Finding, old: bytes, new: bytes, reason: str) -> None:
-    finding.splices.append(Splice(offset=0, old=old, new=new))
+def _put(finding: Finding, subject: Subject, new: bytes, reason: str) -> None:
+    finding.splices.append(Splice(offset=0, old=subject.read(0, subject.size), new=new))
     finding.because(reason)
 
 

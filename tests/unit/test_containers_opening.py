@@ -241,7 +241,14 @@ def test_modes_times_and_hard_links_are_kept(tmp_path):
     assert scan(tmp_path).is_relocatable
 
 
+def library(*objects):
+    """Return a static library."""
+    members = (b"%-48s%-10d`\n%s%s" % (b"x.o/", len(item), item, b"\n" * (len(item) % 2)) for item in objects)
+    return b"!<arch>\n" + b"".join(members)
+
+
 REFUSED = {
+    "an object in a library": (library(elf(PAGE), b"odd", elf(TEXT)), "compressed section: object at"),
     "bzip2": (bz2.compress(TEXT), "bzip2"),
     "gzip in zip": (zipped(gzip.compress(TEXT)), "gzip inside it"),
     "zip in gzip": (gzip.compress(zipped(TEXT)), "zip inside it"),
@@ -273,7 +280,7 @@ def overlapping():
     return data[:end] + data[central:end] + bytes(record)
 
 
-TOO_MUCH = 257 << 20
+TOO_MUCH = 129 << 20
 HOSTILE = {
     "overlapping members": (overlapping, "overlap"),
     "garbage behind xz": (lambda: lzma.compress(TEXT) + b"junkjunk", "other bytes follow"),
@@ -286,10 +293,10 @@ HOSTILE = {
         lambda: b"\x1f\x8b\x08\x02" + bytes(6) + b"??" + gzip.compress(TEXT, mtime=0)[10:],
         "checksum of its own",
     ),
-    "too much in gzip": (lambda: gzip.compress(P + bytes(TOO_MUCH), 1), "more than 256 MiB"),
+    "too much in gzip": (lambda: gzip.compress(P + bytes(TOO_MUCH), 1), "more than 128 MiB"),
     "too much in zstd": (
         lambda: zstandard.ZstdCompressor(level=1).compress(P + bytes(TOO_MUCH)),
-        "more than 256 MiB",
+        "more than 128 MiB",
     ),
 }
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from belljar.checksums import SumKind
 
-LIMIT = 256 << 20
+LIMIT = 128 << 20
 """How many bytes a container, or one part of it decompressed, may have to be opened."""
 
 

@@ -39,9 +39,9 @@ class _Section:
     content: int
 
 
-def has_sections(fd: int) -> bool:
-    """Whether an open file is ELF and has compressed sections; reads nothing but its headers."""
-    head = os.pread(fd, _IDENT + 48, 0)
+def has_sections(fd: int, base: int = 0) -> bool:
+    """Whether ELF with compressed sections begins `base` bytes into an open file; reads headers only."""
+    head = os.pread(fd, _IDENT + 48, base)
     if not _is_elf(head):
         return False
     order, wide = "<" if head[5] == 1 else ">", head[4]
@@ -50,7 +50,7 @@ def has_sections(fd: int) -> bool:
     if fields[5] >= 1 << 62 or fields[10] != layout.size:
         return False
     count = fields[11] or _MANY
-    rows = os.pread(fd, count * layout.size, fields[5])
+    rows = os.pread(fd, count * layout.size, base + fields[5])
     flags = (row[_FLAGS] for row in layout.iter_unpack(rows[: len(rows) // layout.size * layout.size]))
     return any(item & _COMPRESSED and not item & _ALLOC for item in flags)
 

@@ -24,7 +24,7 @@ def inspect(fd: int, references: Sequence[Reference]) -> Findings:
     kind = kind_of(fd)
     if kind is None:
         return Findings()
-    if kind == "elf":
+    if kind in ("elf", "ar"):
         return _survey(fd, kind, references)
     try:
         is_found = _search(fd, kind)
@@ -42,7 +42,7 @@ def _search(fd: int, kind: str) -> bool:
 
 
 def _survey(fd: int, kind: str, references: Sequence[Reference]) -> Findings:
-    what = "a compressed section" if kind == "elf" else kind
+    what = "a compressed section" if kind in ("elf", "ar") else kind
     if os.fstat(fd).st_size > LIMIT:
         return Findings(hidden=(f"the placeholder, inside {what}: more than {LIMIT >> 20} MiB",))
     with os.fdopen(os.dup(fd), "rb") as file:

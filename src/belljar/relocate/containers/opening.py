@@ -104,7 +104,7 @@ def _open_file(path: Path, entry: Entry, location: bytes) -> digests.Values | No
         if kind not in FORMATS or entry.info.st_size > LIMIT:
             return None
         try:
-            if kind != "elf" and location == _PLACEHOLDER and not hiding.search(file, kind):
+            if kind not in ("elf", "ar") and location == _PLACEHOLDER and not hiding.search(file, kind):
                 return None
         except OverflowError:
             return None

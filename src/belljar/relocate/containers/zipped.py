@@ -28,7 +28,7 @@ _COMPRESSION = 6  # how well it was compressed; for LZMA, something else
 _ZIP64 = 1
 _LZMA_PROPERTIES = 5
 _FULL = 0xFFFFFFFF
-_TOTAL = 4 * LIMIT
+_TOTAL = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

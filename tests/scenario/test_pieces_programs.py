@@ -86,6 +86,44 @@ def test_pieces_in_the_members_of_an_archive_are_found(tmp_path, built):
     assert moved(library, references) == archive(odd, b, odd, d + b"\0")
 
 
+def stores(width, lead, place):
+    """C statements that store text as numbers, one instruction each, behind `lead` other characters."""
+    text = (b"abcdefgh"[:lead] + place + b"/x\0\0\0\0\0\0\0")[: (lead + 98) // width * width + width]
+    kind = {1: "char", 2: "short", 4: "int"}[width]
+    numbers = [int.from_bytes(text[at : at + width], "little") for at in range(0, len(text), width)]
+    assignments = " ".join(f"v[{i}] = {number};" for i, number in enumerate(numbers))
+    return f"volatile {kind} v[120]; {assignments} put((char *)v);"
+
+
+@pytest.mark.parametrize("kind", ["gcc", "gcc -m32"])
+@pytest.mark.parametrize("flags", ["-O0", "-O2"])
+def test_stores_of_one_two_and_four_bytes_are_references(tmp_path, kind, flags):
+    shapes = [
+        (1, 0),
+        (1, 3),
+        *[(2, lead) for lead in (0, 1, 2) if flags == "-O0"],
+        (4, 0),
+        (4, 1),
+        (4, 2),
+        (4, 3),
+        (4, 5),
+    ]
+    commands = []
+    for side, place in (("A", A), ("B", B)):
+        (tmp_path / side).mkdir()
+        for number, (width, lead) in enumerate(shapes):
+            source = uses.c_source([stores(width, lead, place)], place.decode())
+            (tmp_path / side / f"{number}.c").write_text(source)
+            commands.append(f"(cd {side}; {KINDS[kind].command} {flags} {number}.c -o {number})")
+    compilers.compile_all(KINDS[kind].packages, commands, tmp_path)
+    found = scan(tmp_path / "A")
+    assert found.unsupported == ()
+    for number, shape in enumerate(shapes):
+        at_a, at_b = ((tmp_path / side / str(number)).read_bytes() for side in "AB")
+        assert at_a.replace(A, B) != at_b, "the control: plain replacing"
+        assert moved(at_a, found.table.files.get(str(number), ())) == at_b, shape
+
+
 @pytest.mark.parametrize("place", [0, 2, 4, 9])
 def test_a_piece_that_is_lost_makes_its_neighbours_reported_with_their_section(tmp_path, place):
     (verdict,) = judge("gcc", ["-O1"], [['strcpy(b, "PATH=@/x"); put(b);']], tmp_path / "a")

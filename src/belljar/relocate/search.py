@@ -32,6 +32,8 @@ CONTEXT = 512
 
 # Second: the `q` and `z` of two x86 instructions that store one byte each (Intel SDM 2, MOV: C6 /0 ib).
 _ANCHOR = re.compile(rb"q(?:\0{0,3}z|[\x40-\x4f]?\xc6[\x00-\x07\x40-\x47\x80-\x87](?s:.){0,5}?z)")
+# What stores two letters (Intel SDM 2, MOV: 66 C7 /0 iw): its opcode, and how far before them it may stand.
+_STORE, _REACH = 0xC7, 8
 _ANCHORS = tuple(match.start() for match in re.finditer("qz", PLACEHOLDER))
 _WHOLE = PLACEHOLDER.encode()
 
@@ -110,6 +112,8 @@ class Window:
             width = match.end() - place - 1
             if width == 3 or self.base + place < self._past:
                 continue
+            if width == 1 and _STORE in self.data[max(0, place - _REACH) : place]:
+                self._hint(self.base + place)
             for run in self._through(place, width):
                 if run not in self._seen:
                     self._seen.add(run)

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from belljar.placeholder import DIRECTORY_LIMIT, PLACEHOLDER
 from belljar.references import Reference
@@ -53,7 +54,7 @@ def neighbourhoods(fd: int, image: Image, region: Region, hits: Iterable[int]) -
         address = region.address + begin - region.begin
         decoded = _in_step(code, image.bits, address, [hit - begin for hit in inside])
         ignored = _OUT_OF_STEP if begin > region.begin else 0
-        pieces, heads = _read(code, begin, [item for item in decoded.immediates if item[0] >= ignored])
+        pieces, heads = _read(code, begin, [item for item in decoded.immediates if item.at >= ignored])
         yield Neighbourhood(pieces=pieces, heads=heads, targets=frozenset(decoded.targets))
 
 
@@ -110,16 +111,24 @@ def _spans(region: Region, hits: Iterable[int]) -> list[tuple[int, int, list[int
     return spans
 
 
+class _Immediate(NamedTuple):
+    """Where an immediate is, how many bytes it has, and whether the instruction stores it in memory."""
+
+    at: int
+    size: int
+    is_store: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Decoded:
-    """The immediates of some code as (offset, size), and the addresses that it names."""
+    """The immediates of some code, and the addresses that it names."""
 
-    immediates: list[tuple[int, int]]
+    immediates: list[_Immediate]
     targets: set[int]
 
     def meets(self, hits: Iterable[int]) -> int:
         """Return how many of the hits lie in an immediate."""
-        return sum(any(at <= hit < at + size for at, size in self.immediates) for hit in hits)
+        return sum(any(item.at <= hit < item.at + item.size for item in self.immediates) for hit in hits)
 
 
 def _in_step(code: bytes, bits: int, address: int, hits: list[int]) -> _Decoded:
@@ -135,26 +144,28 @@ def _in_step(code: bytes, bits: int, address: int, hits: list[int]) -> _Decoded:
 
 
 def _decoded(code: bytes, bits: int, address: int, start: int) -> _Decoded:
-    from iced_x86 import Decoder, Register
+    from iced_x86 import Decoder, Mnemonic, OpKind, Register
 
     decoder = Decoder(bits, code)
     decoder.position, decoder.ip = start, address + start
-    immediates, targets = [], set()
+    immediates: list[_Immediate] = []
+    targets: set[int] = set()
     for instruction in decoder:
         place = decoder.get_constant_offsets(instruction)
         if place.has_immediate:
             begin = decoder.position - instruction.len
-            immediates.append((begin + place.immediate_offset, place.immediate_size))
+            is_store = instruction.mnemonic == Mnemonic.MOV and instruction.op0_kind == OpKind.MEMORY
+            immediates.append(_Immediate(begin + place.immediate_offset, place.immediate_size, is_store))
         if place.has_displacement and instruction.memory_base in (Register.NONE, Register.RIP):
             targets.add(instruction.memory_displacement)
     return _Decoded(immediates=immediates, targets=targets)
 
 
 def _read(
-    code: bytes, begin: int, immediates: list[tuple[int, int]]
+    code: bytes, begin: int, immediates: list[_Immediate]
 ) -> tuple[tuple[Reference, ...], tuple[Reference, ...]]:
     pieces, heads = [], []
-    for at, size in immediates:
+    for at, size, _ in immediates:
         if size not in _CERTAIN:
             continue
         value = code[at : at + size]
@@ -164,7 +175,9 @@ def _read(
         elif start < 0 and (length := head_length(value)):
             heads.append(Reference(offset=begin + at + size - length, start=0, length=length))
     for size in _ROWS:
-        pieces += _row(code, begin, [at for at, width in immediates if width == size], size)
+        pieces += _row(
+            code, begin, [item.at for item in immediates if item.size == size and item.is_store], size
+        )
     return tuple(sorted(pieces)), tuple(heads)
 
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PARTS = ("startup", "sandbox", "relocation", "audit", "closure", "isa", "edit")
+PARTS = ("startup", "sandbox", "relocation", "audit", "closure", "isa", "edit", "relocate")
 LONG = ("oracle", "pieces")
 """Parts that take half an hour: run only when they are named."""
 

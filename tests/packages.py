@@ -85,7 +85,7 @@ USES: Mapping[str, str] = {
         # Not those that write below the prefix (test_import) or need further users (test_subprocess).
         $PREFIX/bin/python3 -m test test_grammar test_builtin test_json test_re test_zlib test_struct \\
             test_sysconfig test_site test_venv test_email test_compileall test_pydoc test_zipfile test_set \\
-            test_unicode test_dict test_list test_tomllib test_collections test_datetime test_decimal \\
+            test_unicode test_dict test_list test_shlex test_collections test_datetime test_decimal \\
             test_functools test_inspect test_typing test_ast test_string test_textwrap | tail -n 5
         """,
     "git": """

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Lines = list[str]
 
+_OPTIONS = {"old": "--from", "maps": "--map"}
+
 
 @click.command()
 @click.argument("tree", type=click.Path(path_type=Path, exists=True, file_okay=False))
@@ -53,6 +55,8 @@ def command(tree: Path, dry_run: bool, check: bool, undo: bool, form: str, **giv
         return _undo(tree, form)
     if _is_ours(tree):
         return _move_own(tree, dry_run=dry_run, form=form, **given)
+    if not dry_run and given["output"] is None:
+        _complete(tree)
     plan, found = _plan(tree, **given)
     if dry_run or plan.refusals:
         return _print(plan, found, form)
@@ -65,6 +69,14 @@ def _is_ours(tree: Path) -> bool:
 
     store = Store(directory=place(tree))
     return store.root.is_dir() and any(store.names())
+
+
+def _complete(tree: Path) -> None:
+    """Complete a relocation that was begun on the tree and not finished."""
+    from belljar.relocate import moving
+
+    with progress() as shown:
+        moving.resume(tree, progress=shown)
 
 
 def _plan(
@@ -171,7 +183,7 @@ def _move_own(tree: Path, *, dry_run: bool, form: str, **given: Any) -> int:
     output = given["output"]
     for name in ("old", "maps", "relative", "alias", "leave"):
         if given[name]:
-            raise UsageError(f"{tree}: belljar built it: it needs no --{name.replace('maps', 'map')}")
+            raise UsageError(f"{tree}: belljar built it: it needs no {_OPTIONS.get(name, f'--{name}')}")
     target = place(output or tree)
     if given["new"] and place(Path(given["new"])) != target:
         raise UsageError(f"{tree}: belljar built it: it works where it lies; use --output {given['new']}")

@@ -70,6 +70,10 @@ def _is_read_by_loader(image: Image | None, hit: Hit) -> bool:
 def _plan_hit(subject: Subject, finding: Finding, hit: Hit, image: Image | None, shared: int | None) -> None:
     region = image.region(hit.offset) if image else None
     section = region.name if region else ""
+    if hit.doubt == "goes on" and chr(max(hit.after, 0)).isalnum() and _packs_strings(subject, image):
+        reason = "in programs of Rust and Go strings stand side by side: not certain where this path ends"
+        finding.refuse(subject.path, reason, offset=hit.offset, section=section)
+        return
     if hit.doubt:
         note_doubt(subject, finding, hit, section)
         return
@@ -80,6 +84,16 @@ def _plan_hit(subject: Subject, finding: Finding, hit: Hit, image: Image | None,
             finding.notes.append(note)
         return
     overwrite(subject, finding, hit, section=section, shared=shared)
+
+
+def _packs_strings(subject: Subject, image: Image | None) -> bool:
+    """Whether the program was made by a compiler that puts no mark at the end of strings."""
+    for region in image.regions if image else ():
+        if region.name.startswith((".go.", ".gopclntab", ".note.go")):
+            return True
+        if region.name == ".comment" and b"rustc" in subject.read(region.begin, region.end - region.begin):
+            return True
+    return False
 
 
 def _is_object(subject: Subject) -> bool:

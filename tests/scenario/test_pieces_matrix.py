@@ -9,6 +9,9 @@ import piece_uses as uses
 import pytest
 from piece_matrix import judge
 
+from belljar.references import rewritten
+from belljar.relocate import scan
+
 V3, V4 = "-O2 -march=x86-64-v3", "-O3 -march=x86-64-v4"
 ALL_C = (*uses.DESIGN_C, *uses.HELD_OUT_C)
 ALL_CPP = (*uses.DESIGN_CPP, *uses.HELD_OUT_CPP)
@@ -51,3 +54,17 @@ def test_a_relocated_program_is_the_one_built_there(tmp_path, kind, flags, progr
     ]
     assert reported == []
     assert any(item.plain_is_wrong for item in verdicts) >= is_split, "the control: what plain replacing does"
+
+
+@pytest.mark.parametrize("flags", [["-O2"], ["-O3", "-march=x86_64_v4"]], ids=" ".join)
+def test_an_object_of_zig_relocated_is_the_one_built_there(tmp_path, zig_cc, flags):
+    """Of an object: lld orders the strings of a program by a hash of their content."""
+    a, b = uses.P1, uses.other()
+    programs = [zig_cc(uses.c_source(ALL_C, place), "-w", "-c", "-g0", *flags) for place in (a, b)]
+    (tmp_path / "p").write_bytes(programs[0].read_bytes())
+    found = scan(tmp_path)
+    assert found.unsupported == ()
+    moved = rewritten(
+        (tmp_path / "p").read_bytes(), found.table.files["p"], old=a.encode(), new=b.encode(), subject="p"
+    )
+    assert moved == programs[1].read_bytes()

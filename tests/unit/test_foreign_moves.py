@@ -1,6 +1,7 @@
 """Where a prefix counts, and which of several wins."""
 
 import os
+import time
 
 import pytest
 
@@ -110,3 +111,12 @@ def test_a_file_is_searched_alike_wherever_its_chunks_end(tmp_path, monkeypatch)
 def test_a_hundred_prefixes_side_by_side_all_count():
     assert moved(b"/opt/old:" * 100) == b"/new:" * 100
     assert moved(b"/opt/old\0" * 100) == b"/new\0" * 100
+
+
+def test_a_thousand_prefixes_cost_little_more_than_one():
+    pairs = [(f"/store/{number:032d}-x", f"/other/{number:032d}-x") for number in range(1000)]
+    text = b"".join(f"{old}/lib:{old}2 ".encode() for old, _ in pairs) * 5
+    started = time.process_time()
+    once = moved(text, *pairs)
+    assert once.count(b"/other/") == once.count(b"/store/") == 5000
+    assert time.process_time() - started < 5

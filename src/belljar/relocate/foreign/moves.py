@@ -208,6 +208,7 @@ class _Finder:
             for codec in ("", *_wide_codecs(pair[0])):
                 self._meaning.setdefault(spelled(pair[0], codec), (pair, codec))
         longest = sorted(self._meaning, key=len, reverse=True)
+        self._lengths = sorted({len(text) for text in longest}, reverse=True)
         self._pattern = re.compile(b"|".join(map(re.escape, longest)))
         self.margin = 4 * (REACH + max(len(pair[0]) for pair in pairs)) + 8
 
@@ -228,9 +229,10 @@ class _Finder:
     def _judge(self, data: bytes, start: int) -> Hit | None:
         """Return the longest prefix that counts at a match; None when none does, a doubtful one at last."""
         doubtful = None
-        for text, (pair, codec) in self._meaning.items():
-            if data.startswith(text, start):
-                hit = _look(data, start, start + len(text), pair, codec)
+        for length in self._lengths:
+            meaning = self._meaning.get(data[start : start + length])
+            if meaning is not None:
+                hit = _look(data, start, start + length, *meaning)
                 if hit is not None and not hit.doubt:
                     return hit
                 doubtful = doubtful or hit

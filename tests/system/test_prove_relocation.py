@@ -71,6 +71,9 @@ def test_a_compiled_program_is_proved_up_to_derived_values(compiler, tmp_path, k
     assert proof["verdict"] in {"exact", "derived"}
     assert proof["references"] == artifact.record.references > 0
     assert {item["kind"] for item in proof["findings"]} <= DERIVED
+    table = Store(directory=kitchen.store).table(artifact.name)
+    pieces = [item for items in table.files.values() for item in items if not item.is_whole]
+    assert bool(pieces) == (compiler in {"gcc -O0", "gcc -O2", "gcc -O2 -g", "gcc -O2 -static"})
 
 
 # Sources lie below the prefix: debug information holds many of its paths, placed by their hashes.

@@ -140,6 +140,10 @@ CASES = {
     "zip, lzma": (lambda text: zipped(text, zipfile.ZIP_LZMA), unzipped),
     "zip behind a script": (lambda text: zipped(text, prefix=b"#!" + P + b"/bin/python3\n"), unzipped),
     "zip with a comment": (lambda text: zipped(text, comment=b"hello"), unzipped),
+    "zip behind a script, with a comment": (
+        lambda text: zipped(text, prefix=b"#!" + P + b"/bin/python3\n", comment=b"hello"),
+        unzipped,
+    ),
     "zip, streamed": (streamed, unzipped),
     "elf": (elf, unelf),
     "elf, zstd": (lambda text: elf(text, method=2), unelf),
@@ -332,6 +336,18 @@ def test_what_is_strange_but_sound_is_opened(tmp_path, data, unpack):
     assert found.is_relocatable, found.unsupported
     rewrite_tree(tmp_path, found.table, old=P, new=B)
     assert unpack(path.read_bytes()) == TEXT.replace(P, B)
+
+
+def test_a_zip_with_garbage_behind_a_script_is_not_taken_for_text(tmp_path):
+    """Readers find it; its checksums would no longer hold."""
+    closed(tmp_path, zipped(TEXT, zipfile.ZIP_STORED, prefix=b"#!" + P + b"/bin/python3\n") + b"junk")
+    assert open_tree(tmp_path) == ()
+    assert "no end record" in scan(tmp_path).unsupported[0].what
+
+
+def test_what_only_looks_like_the_end_of_a_zip_is_no_zip(tmp_path):
+    closed(tmp_path, b"#!" + P + b"/bin/sh\n# PK\1\2 PK\5\6" + bytes(18) + b"\n")
+    assert scan(tmp_path).is_relocatable
 
 
 def test_a_wheel_whose_record_hashes_the_member_is_reported(tmp_path):

@@ -21,7 +21,7 @@ class Findings:
 
 def inspect(fd: int, references: Sequence[Reference]) -> Findings:
     """Look into an open file, `references` of which stand raw in it."""
-    kind = kind_of(fd)
+    kind = kind_of(fd, thorough=bool(references))
     if kind is None:
         return Findings()
     if kind in ("elf", "ar"):

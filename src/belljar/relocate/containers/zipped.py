@@ -23,7 +23,7 @@ _END, _END64, _LOCATOR64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _CENTRAL, _LOCAL, _DESCRIPTOR = b"PK\1\2", b"PK\3\4", b"PK\7\x08"
 _CENTRAL_SIZE, _LOCAL_SIZE, _END_SIZE, _END64_SIZE, _LOCATOR64_SIZE = 46, 30, 22, 56, 20
 _STORED, _DEFLATED = 0, 8
-_ENCRYPTED, _HAS_DESCRIPTOR, _PATCH, _STRONG, _MASKED, _UTF8 = 1, 8, 32, 64, 8192, 2048
+_ENCRYPTED, _HAS_DESCRIPTOR, _PATCH, _STRONG, _UTF8 = 1, 8, 32, 64, 2048
 _COMPRESSION = 6  # how well it was compressed; for LZMA, something else
 _ZIP64 = 1
 _LZMA_PROPERTIES = 5
@@ -85,7 +85,7 @@ def parts(data: memoryview) -> tuple[Part, ...]:
         raise Closed(f"it holds more than {_TOTAL >> 20} MiB")
     found = []
     for member in sorted(archive.members, key=lambda item: item.begin):
-        if member.flags & (_ENCRYPTED | _PATCH | _STRONG | _MASKED):
+        if member.flags & (_ENCRYPTED | _PATCH | _STRONG):
             continue
         if member.method in _DECODERS:
             found.append(_part(data, member))

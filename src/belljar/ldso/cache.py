@@ -27,10 +27,10 @@ _TEXT_LIMIT = 1 << 20
 
 
 class Cache:
-    """The parsed files of one root; makes no use of what lies outside it."""
+    """The parsed files of one root, and of a directory `shown` in it; makes no use of what lies outside."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
-        self.root = Root(root)
+    def __init__(self, root: Path = Path("/"), *, shown: Path | None = None) -> None:
+        self.root = Root(root, shown=shown)
         self._binaries: dict[tuple[int, int], Binary | BelljarError] = {}
         self._idents: dict[tuple[int, int], bytes] = {}
         self._loaders: dict[tuple[str, int, int], Loader] = {}

@@ -27,11 +27,15 @@ class Place:
 
 
 class Root:
-    """One root filesystem; remembers what it saw, so it must not outlive a change of the tree."""
+    """One root filesystem; remembers what it saw, so it must not outlive a change of the tree.
 
-    def __init__(self, top: Path) -> None:
+    A directory `shown` of this machine stands in it at its own absolute path, whatever the root has there.
+    """
+
+    def __init__(self, top: Path, *, shown: Path | None = None) -> None:
         self.top = Path(os.path.realpath(top))
         self._prefix = "" if self.top == Path("/") else str(self.top)
+        self._shown = os.path.realpath(shown) if shown else ""
         self._seen: dict[str, os.stat_result | int] = {}
         self._targets: dict[str, str] = {}
         self._places: dict[str, Place] = {}
@@ -48,7 +52,7 @@ class Root:
         info = self._look(real)
         return Place(
             path=real or "/",
-            host=self._prefix + (real or "/"),
+            host=self._host(real),
             identity=(info.st_dev, info.st_ino),
             is_file=stat.S_ISREG(info.st_mode),
         )
@@ -96,8 +100,13 @@ class Root:
             raise _error(seen, path)
         return seen
 
+    def _host(self, path: str) -> str:
+        """Return where on this machine a path without links lies: in the root, or on the way to what is shown."""
+        is_shown = self._shown and (_holds(path, self._shown) or _holds(self._shown, path))
+        return ("" if is_shown else self._prefix) + (path or "/")
+
     def _lstat(self, path: str) -> os.stat_result | int:
-        host = self._prefix + (path or "/")
+        host = self._host(path)
         try:
             info = os.lstat(host)
             if stat.S_ISLNK(info.st_mode):
@@ -105,6 +114,10 @@ class Root:
         except OSError as error:
             return error.errno or errno.EIO
         return info
+
+
+def _holds(above: str, path: str) -> bool:
+    return path == above or path.startswith(f"{above}/")
 
 
 def _error(number: int, path: str) -> OSError:

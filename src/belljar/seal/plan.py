@@ -9,6 +9,7 @@ One loader and one libc serve a prefix. Programs of two machines, or of two libc
 that leads nowhere: a prefix is sealed whole or not at all.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from belljar.elf.sealed import Seal
 from belljar.errors import InputError
 from belljar.ldso import Cache, Closure, Libc, Surroundings, resolve
 from belljar.ldso.cpu import baseline
+from belljar.ldso.root import Place
 from belljar.relocate.change import FileChange, Plan, Refusal
 from belljar.seal.bundle import LIBC, Bundle, licenses_of
 from belljar.seal.embed import embed
@@ -72,7 +74,7 @@ class Sealing:
 class _Found:
     """What closures have shown so far; `files` are those to be bundled, by the name that is asked for."""
 
-    files: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, Place] = field(default_factory=dict)
     loaders: dict[str, str] = field(default_factory=dict)
     own: dict[str, list[str]] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
@@ -106,7 +108,7 @@ def plan(prefix: Path, options: Options | None = None, *, progress: Progress = q
 
 def _closures(prefix: Path, binaries: Sequence[Binary], options: Options, progress: Progress) -> _Found:
     """Resolve every program and library of the prefix."""
-    found, cache = _Found(), Cache(Path("/"))
+    found, cache = _Found(), Cache(options.root, shown=prefix)
     wanted = [item for item in binaries if item.kind is not Kind.LEFT]
     machines = sorted({item.machine for item in wanted if item.kind is Kind.PROGRAM})
     if len(machines) > 1:
@@ -118,10 +120,13 @@ def _closures(prefix: Path, binaries: Sequence[Binary], options: Options, progre
     for number, item in enumerate(wanted, 1):
         progress(Event(stage="resolve", subject=item.path, done=number, total=len(wanted)))
         if item.machine == machines[0]:
-            _add(found, prefix, item, _resolve(prefix / item.path, prefix, cache, machines[0]), options)
-    for name in (*_services(found), *_services(found)):
-        closure = _resolve(found.files[name], prefix, cache, machines[0])
-        _add(found, prefix, Binary(names=(name,), kind=Kind.LIBRARY, machine=machines[0]), closure, options)
+            _add(
+                found, prefix, item, _resolve(prefix / item.path, prefix, cache, machines[0]), cache, options
+            )
+    for name in _services(found, cache):
+        closure = _resolve(Path(found.files[name].path), prefix, cache, machines[0])
+        library = Binary(names=(name,), kind=Kind.LIBRARY, machine=machines[0])
+        _add(found, prefix, library, closure, cache, options)
     return found
 
 
@@ -130,18 +135,20 @@ def _resolve(path: Path, prefix: Path, cache: Cache, machine: int) -> Closure:
     return resolve(path, cache=cache, surroundings=Surroundings(library_path=own, cpu=baseline(machine)))
 
 
-def _services(found: _Found) -> list[str]:
+def _services(found: _Found, cache: Cache) -> list[str]:
     """Add what the libc opens by itself, from where the libc comes from; return which there are."""
     libc = found.files.get(LIBC)
-    there = [name for name in _SERVICES if libc and (libc.parent / name).exists()]
-    for name in there:
-        found.files.setdefault(name, (libc.parent / name).resolve() if libc else Path(name))
+    there = []
+    for name in _SERVICES if libc else ():
+        with contextlib.suppress(OSError):
+            place = cache.root.locate(f"{os.path.dirname(libc.path)}/{name}" if libc else name)
+            found.files.setdefault(name, place)
+            there.append(name)
     return there
 
 
-def _add(found: _Found, prefix: Path, item: Binary, closure: Closure, options: Options) -> None:
+def _add(found: _Found, prefix: Path, item: Binary, closure: Closure, cache: Cache, options: Options) -> None:
     """Take from a closure what is to be bundled, and where the prefix's own libraries lie."""
-    real = {thing.path: Path(thing.real) for thing in closure.objects}
     if item.kind is Kind.PROGRAM and closure.libc is not Libc.GLIBC:
         found.refusals.append(Refusal(path=item.path, reason=f"its loader is not there: {item.interpreter}"))
         return
@@ -152,7 +159,7 @@ def _add(found: _Found, prefix: Path, item: Binary, closure: Closure, options: O
         if edge.path is None:
             asker = "" if edge.asker == str(prefix / item.path) else f", which {edge.asker} needs"
             found.refusals.append(Refusal(path=item.path, reason=f"{name} is not found{asker}"))
-        elif (place := real.get(edge.path, Path(edge.path).resolve())).is_relative_to(prefix):
+        elif Path((place := cache.root.locate(edge.path)).host).is_relative_to(prefix):
             directory = os.path.dirname(os.path.relpath(edge.path, prefix))
             found.own.setdefault(item.path, []).append(directory)
         else:
@@ -161,11 +168,11 @@ def _add(found: _Found, prefix: Path, item: Binary, closure: Closure, options: O
         found.loaders[os.path.basename(closure.loader)] = item.path
 
 
-def _add_file(found: _Found, item: Binary, name: str, place: Path) -> None:
+def _add_file(found: _Found, item: Binary, name: str, place: Place) -> None:
     before = found.files.setdefault(name, place)
-    if before != place and before.read_bytes() != place.read_bytes():
+    if before != place and Path(before.host).read_bytes() != Path(place.host).read_bytes():
         found.refusals.append(
-            Refusal(path=item.path, reason=f"two libraries are called {name}: {before}, {place}")
+            Refusal(path=item.path, reason=f"two libraries are called {name}: {before.path}, {place.path}")
         )
 
 
@@ -183,15 +190,16 @@ def _bundle(found: _Found, options: Options) -> Bundle | None:
         )
         return None
     trees = _locales(found, options)
-    modules = found.files[LIBC].parent / _GCONV
+    files = {name: Path(place.host) for name, place in sorted(found.files.items())}
+    modules = files[LIBC].parent / _GCONV
     if (modules / "gconv-modules").is_file():
         trees[_GCONV] = modules
     return Bundle(
         loader=loaders[0],
-        files=dict(sorted(found.files.items())),
+        files=files,
         trees=trees,
         host=tuple(sorted(options.from_host)),
-        licenses=licenses_of(found.files.values(), options.root),
+        licenses=licenses_of(files.values(), options.root.resolve()),
     )
 
 

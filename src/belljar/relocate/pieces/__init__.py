@@ -68,14 +68,16 @@ class _Image:
         self.wholes = {image.address(place): Reference(offset=place) for place in wholes}
         self.data: list[Reference] = []
         self.code: list[x86.Neighbourhood] = []
+        self.diagonals: dict[int, set[Reference]] = {}
 
     def resolve(self, runs: list[Run], hints: list[int], found: Pieces) -> None:
         """Add what the runs and hints of this file are to `found`."""
         code = [run for run in runs if self.region(run.offset).is_code and self.image.bits]
-        data = [run for run in runs if run not in set(code)]
+        data = sorted(set(runs) - set(code))
         self.decode([*(run.offset for run in code), *hints])
-        data += [run for run in code if self.region(run.offset).is_mixed and not self.explains(run)]
-        unknown = [run for run in code if run not in set(data) and not self.explains(run)]
+        unknown = [run for run in code if not self.explains(run)]
+        data += [run for run in unknown if self.region(run.offset).is_mixed]
+        unknown = [run for run in unknown if not self.region(run.offset).is_mixed]
         found.left += [self.trace(run, "in code, but no immediate of an instruction") for run in unknown]
         self.cut(data, found)
         self.begin()
@@ -102,12 +104,13 @@ class _Image:
 
     def explains(self, run: Run) -> bool:
         """Whether the run is an immediate, but for letters that match by chance."""
+        if not self.diagonals:
+            for piece in (piece for near in self.code for piece in near.pieces):
+                self.diagonals.setdefault(piece.offset - piece.start, set()).add(piece)
         covered = sum(
             piece.length
-            for near in self.code
-            for piece in near.pieces
-            if piece.offset - piece.start == run.offset - run.start
-            and run.offset <= piece.offset < run.offset + run.length
+            for piece in self.diagonals.get(run.offset - run.start, ())
+            if run.offset <= piece.offset < run.offset + run.length
         )
         return covered > 0 and run.length - covered <= constants.CHANCE
 
@@ -133,12 +136,12 @@ class _Image:
 
     def accept(self, found: Pieces) -> None:
         """Take the pieces that go on in others; report the rest."""
-        everything = [*self.data, *(piece for near in self.code for piece in near.pieces)]
+        everything = _distinct([*self.data, *(piece for near in self.code for piece in near.pieces)])
         for piece in self.data:
             self.judge(piece, [*everything, *self.hidden(piece)], found)
         seen: set[int] = set()
         for near in self.code:
-            around = [*near.pieces, *self.data]
+            around = _distinct([*near.pieces, *self.data])
             follows = {piece.start for piece in around}
             heads = [
                 head
@@ -148,7 +151,7 @@ class _Image:
             for piece in (*near.pieces, *heads):
                 if piece.offset not in seen:
                     seen.add(piece.offset)
-                    self.judge(piece, [*around, *heads, *self.copied(near, piece)], found)
+                    self.judge(piece, [*around, *_distinct(heads), *self.copied(near, piece)], found)
 
     def copied(self, near: x86.Neighbourhood, piece: Reference) -> list[Reference]:
         """Return what of a whole placeholder the code may copy after a piece.
@@ -178,6 +181,11 @@ class _Image:
         else:
             run = Run(offset=piece.offset, start=piece.start, length=piece.length)
             found.left.append(self.trace(run, INCOMPLETE))
+
+
+def _distinct(pieces: Iterable[Reference]) -> list[Reference]:
+    """Return one piece for each part of the placeholder that they hold."""
+    return list({(piece.start, piece.length): piece for piece in pieces}.values())
 
 
 def _goes_on(piece: Reference, around: Iterable[Reference]) -> bool:

@@ -101,7 +101,7 @@ class Root:
         return seen
 
     def _host(self, path: str) -> str:
-        """Return where on this machine a path without links lies: in the root, or on the way to what is shown."""
+        """Return where on this machine a path without links lies: in the root, or on the way to `shown`."""
         is_shown = self._shown and (_holds(path, self._shown) or _holds(self._shown, path))
         return ("" if is_shown else self._prefix) + (path or "/")
 

@@ -61,25 +61,31 @@ def _is_elf(head: bytes) -> bool:
 
 def parts(data: memoryview) -> tuple[Part, ...]:
     """Return the streams of the compressed sections, those first that stand first."""
-    return tuple(filter(None, (_part(data, item) for item in _sections(data))))
+    return tuple(_part(data, item) for item in _sections(data))
 
 
-def _part(data: memoryview, section: _Section) -> Part | None:
+def _part(data: memoryview, section: _Section) -> Part:
     end = section.offset + section.size
     name = f"section {section.number}"
     if section.method == _ZSTD:
         return Part(name=name, begin=section.stream, end=end, decode=zstd.decode)
     begin = section.stream + _ZLIB_HEADER
+    damaged = Part(name=name, begin=section.stream, end=end, decode=_damaged)
     if section.method != _ZLIB or begin >= end or data[section.stream + 1] & _DICTIONARY:
-        return None
+        return damaged
     try:
         content, size = deflate.decode(data[begin:end], limit=section.content)
     except Damaged:
-        return None
+        return damaged
     trailer = begin + size
-    is_right = data[trailer : trailer + _ZLIB_TRAILER] == SumKind.ADLER32.of(content)
-    sums = ((trailer, SumKind.ADLER32),) if is_right else ()  # readers take the content all the same
+    if data[trailer : min(end, trailer + _ZLIB_TRAILER)] != SumKind.ADLER32.of(content):
+        return damaged
+    sums = ((trailer, SumKind.ADLER32),)
     return Part(name=name, begin=begin, end=trailer, decode=_inflate, sums=sums)
+
+
+def _damaged(_stream: memoryview) -> bytes:
+    raise Damaged("it is damaged, or compressed in a way that is not known")
 
 
 def _inflate(stream: memoryview) -> bytes:

@@ -128,7 +128,8 @@ class _Decoded:
 
     def meets(self, hits: Iterable[int]) -> int:
         """Return how many of the hits lie in an immediate."""
-        return sum(any(item.at <= hit < item.at + item.size for item in self.immediates) for hit in hits)
+        inside = {place for item in self.immediates for place in range(item.at, item.at + item.size)}
+        return sum(hit in inside for hit in hits)
 
 
 def _in_step(code: bytes, bits: int, address: int, hits: list[int]) -> _Decoded:

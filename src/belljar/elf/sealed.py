@@ -8,15 +8,18 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from belljar.elf.const import SegmentType
 from belljar.elf.errors import ElfError
 from belljar.elf.layout import Layout
 from belljar.elf.names import EditRefused
+from belljar.elf.records import Elf, Segment
 
 MAGIC = b"BELLJAR1"
 CONFIG = struct.Struct("<8s3Q")
 """Magic, the record's own address, the program's entry, the number of the segment's program header."""
 _WORD, _ENTRY_AT = struct.Struct("<Q"), 24
 _PATH_LIMIT, _VARIABLE_LIMIT = 1024, 64
+_SEGMENT_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,3 +93,26 @@ def find(image: bytes) -> int | None:
             address = CONFIG.unpack_from(image, at)[1]
             return at if address == row.address + at - row.offset else None
     return None
+
+
+def segment_of_seal(elf: Elf) -> Segment | None:
+    """Return the segment that holds the seal if the program is sealed: where it is entered.
+
+    So what a big program is sealed with can be read (`seal_in`) without the rest of it.
+    """
+    if elf.interpreter is not None or elf.dynamic is None or not elf.header.is_wide:
+        return None
+    loads = (item for item in elf.segments if item.type == SegmentType.LOAD)
+    found = next((item for item in loads if item.address == elf.header.entry), None)
+    return found if found is not None and found.file_size <= _SEGMENT_LIMIT else None
+
+
+def seal_in(data: bytes, segment: Segment) -> Seal | None:
+    """Return what the bytes of that segment say; None where they are not a seal's."""
+    at = data.find(MAGIC)
+    if at < 0 or at + CONFIG.size > len(data) or CONFIG.unpack_from(data, at)[1] != segment.address + at:
+        return None
+    try:
+        return Seal.from_bytes(data[at + CONFIG.size :])[0]
+    except ValueError:
+        return None

@@ -13,6 +13,7 @@ from typing import Any
 
 from belljar.elf import Elf, Segment, Symbols
 from belljar.elf.const import HIDDEN, Binding, SegmentType, Tag
+from belljar.elf.sealed import Seal, seal_in, segment_of_seal
 
 _UNVERSIONED = 2
 """Version indices below this are local and global symbols without a version."""
@@ -52,7 +53,7 @@ class Exports:
 class Binary:
     """A parsed file; `elf` is without its symbols, `imports` are the undefined that must be found.
 
-    `versions` are the names of those that it defines.
+    `versions` are the names of those that it defines, `seal` what it is sealed with.
     """
 
     elf: Elf
@@ -60,6 +61,7 @@ class Binary:
     exports: Exports = Exports()
     imports: frozenset[str] = frozenset()
     dlopens: tuple[DlopenName, ...] = ()
+    seal: Seal | None = None
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -94,7 +96,17 @@ def digest(elf: Elf, windows: Windows) -> Binary:
         exports=_exports(elf),
         imports=frozenset(_imports(elf.symbols)),
         dlopens=(*_noted(elf), *_guessed(elf, windows)),
+        seal=_sealed(elf, windows),
     )
+
+
+def _sealed(elf: Elf, windows: Windows) -> Seal | None:
+    segment = segment_of_seal(elf)
+    if segment is None:
+        return None
+    # It is smaller than a window.
+    pieces = windows(segment.offset, segment.offset + segment.file_size)
+    return next((seal_in(data, segment) for _, data in pieces), None)
 
 
 def _imports(symbols: Symbols) -> Iterator[str]:

@@ -2,11 +2,14 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from belljar.elf import Header
 from belljar.elf.const import Flag1, Type
+from belljar.elf.sealed import Seal
 from belljar.errors import InputError
+from belljar.ldso import sealed
 from belljar.ldso.binary import Binary
 from belljar.ldso.cache import Cache
 from belljar.ldso.closure import Closure, Dlopened, Object
@@ -24,20 +27,27 @@ def resolve(
     root: Path = Path("/"),
     surroundings: Surroundings = Surroundings(),  # noqa: B008 - frozen
     cache: Cache | None = None,
+    seal: Seal | None = None,
 ) -> Closure:
     """Return what the loader of `root` would load for the file at `path`, which is a path inside the root.
 
-    Nothing is run. Give one `cache` for many files of one root; it takes the place of `root`. Raises
+    With a `seal` it is loaded as a sealed prefix loads it: a program with an embedded loader, what a launcher
+    starts, or a library that such programs open. Without one even a sealed program is taken as if it was
+    not. Nothing is run. Give one `cache` for many files of one root; it takes the place of `root`. Raises
     ElfError when the file is damaged, InputError when it cannot be read.
     """
     cache = cache or Cache(root)
     program = _program(cache, os.path.join("/", path))
+    if seal is not None:
+        program = sealed.started(program, seal)
+        if program.binary.seal is None:
+            surroundings = replace(surroundings, library_path=sealed.search_of(seal))
     loader = _loader(cache, program.binary)
     if loader is None:
         return _alone(program)
     header = program.binary.elf.header
     kind = GlibcLinker if loader.libc is Libc.GLIBC else MuslLinker
-    linker = kind(
+    linker = (kind if seal is None else sealed.kind_of(loader, cache))(
         cache=cache,
         loader=loader,
         surroundings=surroundings,

@@ -17,45 +17,14 @@ Rejected: emptying the strings (a default directory of no length is the root dir
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from belljar.elf.names import EditRefused
+from belljar.elf.private import LIBC, LOADER, VARIABLES, Rule
 from belljar.splice import Splice, merged
 
-VARIABLES = {"LOCPATH": "BJ_LOCS", "GCONV_PATH": "BJ_GCONV_P"}
-"""What glibc's variables are called in a private libc: names of the same length."""
+__all__ = ["VARIABLES", "is_private", "private_libc", "private_loader"]
 
-# The list of default directories, strings that end with a slash, one behind the other: system_dirs in glibc's
-# elf/dl-load.c.
-_DIRECTORY = rb"/(?:usr/)?lib(?:32|64|x32)?/(?:[\w.-]+/)?\0"
-_DIRECTORIES = re.compile(rb"(?<![\w./-])(?:" + _DIRECTORY + rb")+")
 _DEAD, _NOBODYS = b"/dev/null/", b"\x01"
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """Paths that one sort of file has built in; without a `needed` one the file is of an unknown build."""
-
-    pattern: re.Pattern[bytes]
-    is_needed: bool = False
-
-
-def _path(pattern: bytes, *, is_needed: bool = False) -> _Rule:
-    return _Rule(re.compile(rb"(?<=\0)" + pattern + rb"(?=\0)"), is_needed)
-
-
-_LOADER = (
-    _path(rb"/[\w./+-]*/ld\.so\.cache", is_needed=True),
-    _path(rb"/[\w./+-]*/ld\.so\.preload"),
-    _Rule(_DIRECTORIES, is_needed=True),
-)
-_LIBC = (
-    _path(rb"/[\w./+-]+/locale", is_needed=True),
-    _path(rb"/[\w./+-]+/locale/locale-archive"),
-    _path(rb"/[\w./+-]+/gconv"),
-    _path(rb"/[\w./+-]+/gconv/gconv-modules\.cache"),
-    _path(rb"/[\w./+-]+/locale/%L/%N(?::/[\w./+%-]+)*:?"),
-)
 
 
 def private_loader(image: bytes) -> tuple[Splice, ...]:
@@ -63,12 +32,12 @@ def private_loader(image: bytes) -> tuple[Splice, ...]:
 
     Raises EditRefused when it does not hold the paths that a glibc's loader has.
     """
-    return merged(_deadened(image, _LOADER, "loader"))
+    return merged(_deadened(image, LOADER, "loader"))
 
 
 def private_libc(image: bytes) -> tuple[Splice, ...]:
     """Return the edits that make a glibc (`libc.so.6`) private; raises EditRefused for another libc."""
-    found = [*_deadened(image, _LIBC, "libc")]
+    found = [*_deadened(image, LIBC, "libc")]
     for name, own in VARIABLES.items():
         old = b"\0" + name.encode() + b"\0"
         places = [match.start() for match in re.finditer(re.escape(old), image)]
@@ -85,7 +54,7 @@ def is_private(image: bytes) -> bool:
     return all(name in image for name in names) or b"\0" + _dead(b"/etc/ld.so.cache") + b"\0" in image
 
 
-def _deadened(image: bytes, rules: tuple[_Rule, ...], what: str) -> Iterator[Splice]:
+def _deadened(image: bytes, rules: tuple[Rule, ...], what: str) -> Iterator[Splice]:
     for rule in rules:
         matches = [*rule.pattern.finditer(image)]
         if rule.is_needed and not matches:

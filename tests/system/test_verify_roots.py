@@ -149,7 +149,7 @@ def test_what_is_no_root_is_refused_and_leaves_nothing(
     with pytest.raises(error, match=words) as caught:
         roots.add(spec, home)
     if error is UsageError:
-        assert "glibc-2.17 and debian:SUITE" in caught.value.hint or "a name has" in caught.value.hint
+        assert "debian:SUITE" in caught.value.hint or "a name has" in caught.value.hint
     assert kept(home) == []
 
 

@@ -26,11 +26,12 @@ def add(specs: tuple[str, ...], form: str) -> None:
     """Add root filesystems; one that is there already is left as it is.
 
     NAME is `glibc-2.17` (a real glibc 2.17 system, through npm), `debian:SUITE` (from the configured
-    mirror, through apt), or NAME=PATH for a directory (used where it lies) or a tar archive of yours.
+    mirror, through apt), `musl` (musl and busybox, likewise), `empty` (nothing at all), or NAME=PATH for
+    a directory (used where it lies) or a tar archive of yours.
 
     \b
     Examples:
-      belljar root add glibc-2.17 debian:bullseye
+      belljar root add glibc-2.17 debian:bullseye musl empty
       belljar root add mine=/srv/roots/rocky8
     """
     from belljar.verify import roots

@@ -31,7 +31,11 @@ class _Verify(click.Command):
 @click.command(cls=_Verify)
 @click.argument("tree", type=click.Path(path_type=Path, exists=True))
 @click.option(
-    "--on", "on", metavar="ROOT...", multiple=True, help="Roots to run on: glibc-2.17, debian:SUITE, yours."
+    "--on",
+    "on",
+    metavar="ROOT...",
+    multiple=True,
+    help="Roots to run on: glibc-2.17, debian:SUITE, musl, empty, yours.",
 )
 @click.option(
     "--timeout",

@@ -28,7 +28,13 @@ def _lines(table: list[tuple[str, ...]], widths: list[int]) -> Iterator[str]:
 
 def _row(result: Result, matrix: Matrix) -> tuple[str, ...]:
     time = f"{result.seconds:.2f} s" if result.seconds else "-"
-    return (result.root.name, result.root.glibc or "musl", result.verdict, time, _says(result, matrix))
+    return (
+        result.root.name,
+        result.root.glibc or result.root.libc,
+        result.verdict,
+        time,
+        _says(result, matrix),
+    )
 
 
 def _says(result: Result, matrix: Matrix) -> str:

@@ -2,6 +2,8 @@
 
     glibc-2.17     the runtime of a glibc 2.17 system (CentOS 7's age), as a cross toolchain's sysroot
     debian:SUITE   the suite's libc6, libc-bin, base-files, dash and coreutils, with what they need
+    musl           Debian's musl and busybox-static: no glibc anywhere
+    empty          nothing: what runs here brings all that it needs
 
 The first is pinned to one file: the proof for the oldest floor must not move. A suite moves with its
 archive, within one glibc; the root says which versions it was made of. Packages' scripts are not
@@ -19,10 +21,13 @@ from belljar.errors import HostError, InputError
 from belljar.home import Home
 from belljar.recipe.lock import Lock, LockedFile, machine_arch
 from belljar.types import Arch, Digest, Event, Progress
+from belljar.verify import root
+from belljar.verify.root import Root
 
 GLIBC_2_17 = "glibc-2.17"
+MUSL, EMPTY = "musl", "empty"
 DEBIAN = "debian:"
-KNOWN = (GLIBC_2_17, f"{DEBIAN}SUITE")
+KNOWN = (GLIBC_2_17, MUSL, EMPTY, f"{DEBIAN}SUITE")
 """The built-in names, as a user writes them."""
 
 _SYSROOT = LockedFile(
@@ -34,6 +39,13 @@ _SYSROOT = LockedFile(
     size=48_651_755,
 )
 _TOOLCHAIN = "x86_64-unknown-linux-gnu"
+_MUSL_SUITE = "bookworm"
+_MUSL_PACKAGES = ("busybox-static", "musl")
+_APPLETS = (
+    *("awk", "cat", "chmod", "cp", "cut", "date", "dirname", "echo", "env", "expr", "false", "find", "grep"),
+    *("head", "id", "ls", "mkdir", "mv", "printf", "pwd", "readlink", "rm", "sed", "sh", "sleep", "sort"),
+    *("tail", "test", "touch", "tr", "true", "uname", "wc", "xargs"),
+)
 _PACKAGES = ("base-files", "coreutils", "dash", "libc-bin", "libc6")
 _ETC = {
     "passwd": "root:x:0:0::/:/bin/sh\nuser:x:1000:100::/tmp:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
@@ -45,7 +57,7 @@ _ETC = {
 
 def is_builtin(name: str) -> bool:
     """Whether belljar knows how to make a root of that name."""
-    return name == GLIBC_2_17 or re.fullmatch(rf"{DEBIAN}[a-z][a-z0-9.-]*", name) is not None
+    return name in (GLIBC_2_17, MUSL, EMPTY) or re.fullmatch(rf"{DEBIAN}[a-z][a-z0-9.-]*", name) is not None
 
 
 def make(name: str, stage: Path, home: Home, progress: Progress) -> tuple[Path, str]:
@@ -54,9 +66,21 @@ def make(name: str, stage: Path, home: Home, progress: Progress) -> tuple[Path, 
     Raises RemoteError without a network, InputError for a suite that the archive has not got, HostError
     without the client program or on an architecture for which there is no such root.
     """
+    if name == EMPTY:
+        (stage / EMPTY).mkdir()
+        return stage / EMPTY, "nothing"
     if name == GLIBC_2_17:
         return _make_glibc_2_17(stage, home, progress)
+    if name == MUSL:
+        return _make_musl(stage, home, progress)
     return _make_debian(name.removeprefix(DEBIAN), stage, home, progress)
+
+
+def describe(name: str, tree: Path, origin: str) -> Root:
+    """Return the built-in root in `tree`; the empty one is for this machine's programs."""
+    if name == EMPTY:
+        return Root(name=name, path=tree, origin=origin, arch=machine_arch(), glibc=None, loader=None)
+    return root.describe(name, tree, origin)
 
 
 def _make_glibc_2_17(stage: Path, home: Home, progress: Progress) -> tuple[Path, str]:
@@ -71,31 +95,44 @@ def _make_glibc_2_17(stage: Path, home: Home, progress: Progress) -> tuple[Path,
     return tree, f"npm:{_SYSROOT.name}@{_SYSROOT.version}"
 
 
+def _make_musl(stage: Path, home: Home, progress: Progress) -> tuple[Path, str]:
+    files = _resolved(_MUSL_SUITE, _MUSL_PACKAGES, home, progress)
+    tree = _unpacked(files, _MUSL_SUITE, stage / MUSL, home, progress)
+    for name in _APPLETS:
+        (tree / "usr/bin" / name).symlink_to("busybox")
+    versions = {file.name: file.version for file in files}
+    return tree, "deb:" + " and ".join(f"{name}={versions.get(name, '')}" for name in _MUSL_PACKAGES)
+
+
 def _make_debian(suite: str, stage: Path, home: Home, progress: Progress) -> tuple[Path, str]:
-    files = _resolved(suite, home, progress)
-    tree = stage / "debian"
-    for archive in _fetched(files, suite, home, progress):
-        _unpack(archive, tree, progress, merged_usr=True)
-    _complete(tree)
+    files = _resolved(suite, _PACKAGES, home, progress)
+    tree = _unpacked(files, suite, stage / "debian", home, progress)
     versions = ",".join(sorted(f"{file.name}={file.version}" for file in files))
     digest = hashlib.sha256(versions.encode()).hexdigest()[:12]
     libc = next((file.version for file in files if file.name == "libc6"), "")
     return tree, f"deb:libc6={libc} and {len(files) - 1} packages ({digest})"
 
 
-def _resolved(suite: str, home: Home, progress: Progress) -> Sequence[LockedFile]:
+def _resolved(suite: str, names: Sequence[str], home: Home, progress: Progress) -> Sequence[LockedFile]:
     from belljar.recipe.sources import kind_named
     from belljar.recipe.sources.base import Context, UnresolvedError, Wanted
     from belljar.recipe.specs import DebPackage
 
     context = Context(home=home, arch=machine_arch(), suite=suite, progress=progress)
-    wanted = [Wanted(key=(name,), spec=DebPackage(name=name, version=None)) for name in _PACKAGES]
+    wanted = [Wanted(key=(name,), spec=DebPackage(name=name, version=None)) for name in names]
     try:
         return kind_named("deb").resolve(wanted, context)
     except UnresolvedError as error:
         raise InputError(
             f"{DEBIAN}{suite}: {error.message}", hint="name a suite that the mirror has"
         ) from error
+
+
+def _unpacked(files: Sequence[LockedFile], suite: str, tree: Path, home: Home, progress: Progress) -> Path:
+    for archive in _fetched(files, suite, home, progress):
+        _unpack(archive, tree, progress, merged_usr=True)
+    _complete(tree)
+    return tree
 
 
 def _fetched(

@@ -63,6 +63,7 @@ class Result:
             "origin": self.root.origin,
             "arch": self.root.arch.value,
             "glibc": self.root.glibc,
+            "libc": self.root.libc,
             "passed": self.passed,
             "status": None if killed else self.status,
             "signal": _signal(-self.status) if self.status is not None and killed else None,

@@ -1,6 +1,7 @@
 """A root filesystem on which outputs are verified, and what can be read off it.
 
-That a directory is a root shows in one thing: the loader that programs ask for stands at its path.
+That a directory is a root shows in one thing: the loader that programs ask for stands at its path. The one
+exception is belljar's own root `empty`, on which only programs run that bring everything along.
 The loader's name says which architecture it is; the banner that `libc.so.6` prints when it is run
 ("GNU C Library ... stable release version 2.17") says which glibc: nothing needs to be started, and
 package names, which say it too, exist on some systems only.
@@ -34,9 +35,9 @@ _BANNER = re.compile(rb"GNU C Library [^\n\0]{0,200}?release version (\d{1,3}\.\
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
-    """A root filesystem at `path`; `glibc` is its version, such as "2.17", or None where it has musl.
+    """A root filesystem at `path`; `glibc` is its version, such as "2.17", or None where it has none.
 
-    `origin` says where it came from, `loader` is the path of its loader inside.
+    `origin` says where it came from, `loader` is the path of its loader inside, or None.
     """
 
     name: str
@@ -44,11 +45,13 @@ class Root:
     origin: str
     arch: Arch
     glibc: str | None
-    loader: str
+    loader: str | None
 
     @property
     def libc(self) -> str:
         """The C library in words."""
+        if self.loader is None:
+            return "no libc"
         return f"glibc {self.glibc}" if self.glibc else "musl"
 
     def to_json(self, place: Path) -> dict[str, Any]:
@@ -75,7 +78,7 @@ class Root:
                 origin=str(value["origin"]),
                 arch=Arch(value["arch"]),
                 glibc=None if value["glibc"] is None else str(value["glibc"]),
-                loader=str(value["loader"]),
+                loader=None if value["loader"] is None else str(value["loader"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"root: damaged ({type(error).__name__}: {error})") from error

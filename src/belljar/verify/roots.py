@@ -27,13 +27,11 @@ from belljar.verify import builtin
 from belljar.verify.root import TREE, Root, describe
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
-_HINT = (
-    f"known are {' and '.join(builtin.KNOWN)}; another one is NAME=DIRECTORY or NAME=FILE.tar[.gz|.xz|.zst]"
-)
+_HINT = f"known are {', '.join(builtin.KNOWN)}; another one is NAME=DIRECTORY or NAME=FILE.tar[.gz|.xz|.zst]"
 
 
 def add(spec: str, home: Home, progress: Progress = quiet) -> Root:
-    """Make a root known: `glibc-2.17`, `debian:SUITE`, `NAME=DIRECTORY` or `NAME=FILE.tar...`; return it.
+    """Make a root known: a built-in one, `NAME=DIRECTORY` or `NAME=FILE.tar...`; return it.
 
     What is there already is returned as it is. A directory is referred to, all else is unpacked.
     Raises UsageError for a spec of another form, InputError for a directory or archive that is missing
@@ -127,7 +125,7 @@ def _add_builtin(name: str, home: Home, progress: Progress) -> Root:
         if _is_there(name, home):
             return find(name, home)
         tree, origin = builtin.make(name, stage, home, progress)
-        return _enter(describe(name, tree, origin), stage, home)
+        return _enter(builtin.describe(name, tree, origin), stage, home)
 
 
 def _add_directory(name: str, path: Path, home: Home) -> Root:

@@ -68,7 +68,7 @@ def _view(tree: Tree, root: Root) -> View:
     """Return the root with the tree in it. Raises InputError when that hides the root's own loader."""
     bare = View(root=root.path)
     view = tree.within(bare)
-    if view.lookup(root.loader) != bare.lookup(root.loader):
+    if root.loader is not None and view.lookup(root.loader) != bare.lookup(root.loader):
         raise InputError(
             f"{tree.path}: would hide the loader and libraries of the root {root.name}, which has them there",
             hint="copy the tree to another directory",

@@ -166,9 +166,9 @@ def test_a_background_process_ends_with_the_script(made):
 # What relocation does not rewrite: a script that leaves it, and how it is named.
 TRACES = {
     "a piece": ('echo "$PREFIX" | cut -c1-60 > "$PREFIX/piece"', "piece: offset 0: bytes 0..60 of the"),
-    "wide characters": (
-        """printf %s "$PREFIX" | fold -w1 | tr '\\n' '\\0' > "$PREFIX/wide\"""",
-        "wide: offset 0: the placeholder as UTF-16",
+    "a piece in wide characters": (
+        """printf %s "$PREFIX" | cut -c1-60 | fold -w1 | tr '\\n' '\\0' > "$PREFIX/wide\"""",
+        "wide: offset 0: bytes 0..60 of the placeholder as UTF-16",
     ),
     "a file's name": ('touch "$PREFIX/$(echo "$PREFIX" | cut -c2-60)"', "of the placeholder, in the name"),
 }

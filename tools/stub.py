@@ -1,4 +1,4 @@
-"""Build src/belljar/seal/stub/*.bin, the entry of sealed programs, from stub.c.
+"""Build src/belljar/seal/stub/*.bin from stub.c, the entry of sealed programs, and launcher.c.
 
     .venv/bin/python tools/stub.py [DIRECTORY]
 
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 VERSION = "0.17.0"
+SOURCES = ("stub", "launcher")
 SOURCE = Path(__file__).parent.parent / "src" / "belljar" / "seal" / "stub"
 FLAGS = (
     "-Os -fPIC -ffreestanding -nostdlib -fomit-frame-pointer -fno-stack-protector -fno-sanitize=all"
@@ -23,14 +24,14 @@ MACHINES = {
 }
 
 
-def build(machine: str, into: Path) -> bytes:
-    """Compile the stub for a machine, with all that is left over in `into`; return its bytes."""
+def build(machine: str, into: Path, source: str = "stub") -> bytes:
+    """Compile the stub or launcher for a machine, with all that is left over in `into`; return its bytes."""
     zig = [sys.executable, "-m", "ziglang"]
     target = ["-target", f"{machine}-freestanding-none", f'-DARCHITECTURE="{machine}.h"']
     flags = [*target, *FLAGS.split(), *MACHINES[machine].split()]
-    made, linked, raw = (into / f"{machine}.{end}" for end in ("o", "elf", "bin"))
+    made, linked, raw = (into / f"{source}.{machine}.{end}" for end in ("o", "elf", "bin"))
     script = ["-T", SOURCE / "stub.ld", "-e", "stub_start", "--build-id=none", "-static"]
-    _run([*zig, "cc", *flags, "-c", SOURCE / "stub.c", "-o", made])
+    _run([*zig, "cc", *flags, "-c", SOURCE / f"{source}.c", "-o", made])
     _run([*zig, "ld.lld", *script, "-o", linked, made])
     _run([*zig, "objcopy", "-O", "binary", linked, raw])
     return raw.read_bytes()
@@ -44,6 +45,7 @@ if __name__ == "__main__":
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else SOURCE
     import tempfile
 
-    for name in MACHINES:
-        with tempfile.TemporaryDirectory() as scratch:
-            (directory / f"{name}.bin").write_bytes(build(name, Path(scratch)))
+    for machine in MACHINES:
+        for kind in SOURCES:
+            with tempfile.TemporaryDirectory() as scratch:
+                (directory / f"{kind}.{machine}.bin").write_bytes(build(machine, Path(scratch), kind))

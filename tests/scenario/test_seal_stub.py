@@ -1,7 +1,8 @@
-"""The stubs that are shipped are what their source gives."""
+"""The stubs and launchers that are shipped are what their source gives."""
 
 import importlib.metadata
 import importlib.util
+import itertools
 from pathlib import Path
 
 import pytest
@@ -17,20 +18,21 @@ def tool():
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_building_it_again_gives_every_byte(machine, tmp_path):
+@pytest.mark.parametrize("source", ["stub", "launcher"])
+def test_building_it_again_gives_every_byte(source, machine, tmp_path):
     made = tool()
     assert importlib.metadata.version("ziglang") == made.VERSION
-    shipped = (ROOT / "src/belljar/seal/stub" / f"{machine}.bin").read_bytes()
-    assert made.build(machine, tmp_path) == shipped
+    shipped = (ROOT / "src/belljar/seal/stub" / f"{source}.{machine}.bin").read_bytes()
+    assert made.build(machine, tmp_path, source) == shipped
 
 
 def test_it_holds_no_relocations_and_no_writable_data(tmp_path):
     from elftools.elf.elffile import ELFFile
 
     made = tool()
-    for machine in made.MACHINES:
-        made.build(machine, tmp_path)
-        with (tmp_path / f"{machine}.elf").open("rb") as file:
+    for machine, source in itertools.product(made.MACHINES, made.SOURCES):
+        made.build(machine, tmp_path, source)
+        with (tmp_path / f"{source}.{machine}.elf").open("rb") as file:
             elf = ELFFile(file)
             names = {section.name for section in elf.iter_sections() if section["sh_flags"] & 2}
             loads = [segment for segment in elf.iter_segments() if segment["p_type"] == "PT_LOAD"]

@@ -49,7 +49,7 @@ def embed(image: bytes, seal: Seal) -> tuple[Splice, ...]:
     layout = Layout(image)
     number = _demand_sealable(image, layout)
     name, page = _STUBS[Machine(layout.machine)]
-    stub = files("belljar.seal").joinpath(f"stub/{name}.bin").read_bytes()
+    stub = files("belljar.seal").joinpath(f"stub/stub.{name}.bin").read_bytes()
     rows = [row for at, row in enumerate(layout.rows) if at != number]
     slot = 1 + max(at for at, row in enumerate(rows) if row.type == SegmentType.LOAD)
     start = _up(len(image), page)

@@ -4,7 +4,7 @@
 
 enum { MACHINE = 183 };
 enum { NR_getcwd = 17, NR_openat = 56, NR_close = 57, NR_read = 63, NR_write = 64, NR_readlinkat = 78 };
-enum { NR_exit_group = 94, NR_mmap = 222 };
+enum { NR_execve = 221, NR_exit_group = 94, NR_mmap = 222 };
 
 extern __attribute__((visibility("hidden"))) void stub_entry(void);
 
@@ -20,10 +20,12 @@ static inline word system_call(word number, word a, word b, word c, word d, word
     return x0;
 }
 
-__asm__(".pushsection .text.start,\"ax\"\n"
-        ".globl stub_start, stub_entry\n"
-        ".hidden stub_start, stub_entry\n"
-        "stub_start: hint 38; mov x19, x0; mov x0, sp; sub sp, sp, #2048; bl stub_main\n"
-        "mov sp, x1; mov x16, x0; mov x0, x19; br x16\n"
-        "stub_entry: hint 38; mov x19, x0; mov x0, sp; bl stub_show; mov x16, x0; mov x0, x19; br x16\n"
-        ".popsection\n");
+#define START \
+    ".pushsection .text.start,\"ax\"\n.globl stub_start\n.hidden stub_start\n" \
+    "stub_start: hint 38; mov x19, x0; mov x0, sp; sub sp, sp, #2048; bl stub_main\n" \
+    "mov sp, x1; mov x16, x0; mov x0, x19; br x16\n" \
+    ".popsection\n"
+#define SHOW \
+    ".pushsection .text.start,\"ax\"\n.globl stub_entry\n.hidden stub_entry\n" \
+    "stub_entry: hint 38; mov x19, x0; mov x0, sp; bl stub_show; mov x16, x0; mov x0, x19; br x16\n" \
+    ".popsection\n"

@@ -3,7 +3,7 @@
 
 enum { MACHINE = 62 };
 enum { NR_read = 0, NR_write = 1, NR_close = 3, NR_mmap = 9, NR_getcwd = 79, NR_exit_group = 231 };
-enum { NR_openat = 257, NR_readlinkat = 267 };
+enum { NR_execve = 59, NR_openat = 257, NR_readlinkat = 267 };
 
 extern __attribute__((visibility("hidden"))) void stub_entry(void);
 
@@ -19,10 +19,12 @@ static inline word system_call(word number, word a, word b, word c, word d, word
     return result;
 }
 
-__asm__(".pushsection .text.start,\"ax\"\n"
-        ".globl stub_start, stub_entry\n"
-        ".hidden stub_start, stub_entry\n"
-        "stub_start: endbr64; mov %rsp, %rdi; mov %rdx, %rbx; lea -2048(%rsp), %rsp; call stub_main\n"
-        "mov %rdx, %rsp; mov %rbx, %rdx; jmp *%rax\n"
-        "stub_entry: endbr64; mov %rsp, %rdi; push %rdx; push %rdx; call stub_show; pop %rdx; pop %rdx; jmp *%rax\n"
-        ".popsection\n");
+#define START \
+    ".pushsection .text.start,\"ax\"\n.globl stub_start\n.hidden stub_start\n" \
+    "stub_start: endbr64; mov %rsp, %rdi; mov %rdx, %rbx; lea -2048(%rsp), %rsp; call stub_main\n" \
+    "mov %rdx, %rsp; mov %rbx, %rdx; jmp *%rax\n" \
+    ".popsection\n"
+#define SHOW \
+    ".pushsection .text.start,\"ax\"\n.globl stub_entry\n.hidden stub_entry\n" \
+    "stub_entry: endbr64; mov %rsp, %rdi; push %rdx; push %rdx; call stub_show; pop %rdx; pop %rdx; jmp *%rax\n" \
+    ".popsection\n"

@@ -33,6 +33,7 @@ from belljar.types import Event, Progress, quiet
 _SERVICES = ("libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2", "libgcc_s.so.1")
 """What a libc opens by name when it is asked for users, hosts, or the end of a thread."""
 _GCONV, _LOCALE = "gconv", "locale"
+_ALWAYS = "C.UTF-8"
 SEALED = "program"
 """The kind of change that seals a program; another is to a library."""
 
@@ -204,18 +205,29 @@ def _bundle(found: _Found, options: Options) -> Bundle | None:
 
 
 def _locales(found: _Found, options: Options) -> dict[str, Path]:
-    """Return the directories of the locales that are asked for."""
+    """Return the directories of the locales that are asked for, and of C.UTF-8 where the system has it."""
     trees = {}
-    for name in options.locales:
-        spellings = {name, name.replace("UTF-8", "utf8"), name.replace("utf8", "UTF-8")}
-        places = [options.root / "usr/lib/locale" / spelling for spelling in sorted(spellings)]
-        there = next((place for place in places if place.is_dir()), None)
-        if there is None:
-            reason = f"locale {name}: not below {places[0].parent}; make it with localedef --no-archive"
+    top = options.root / "usr/lib/locale"
+    for name in dict.fromkeys((_ALWAYS, *options.locales)):
+        plain = _normalised(name)
+        there = next((top / spelling for spelling in (name, plain) if (top / spelling).is_dir()), None)
+        if there is not None:
+            trees[f"{_LOCALE}/{plain}"] = there
+        elif name != _ALWAYS:
+            reason = f"locale {name}: not below {top}; make it with localedef --no-archive"
             found.refusals.append(Refusal(path="", reason=reason))
-        else:
-            trees[f"{_LOCALE}/{name}"] = there
     return trees
+
+
+def _normalised(locale: str) -> str:
+    """Return the name by which a libc finds a locale whatever the spelling of its character set.
+
+    As _nl_normalize_codeset of glibc's intl/l10nflist.c: letters, in lower case, and digits.
+    """
+    language, dot, rest = locale.partition(".")
+    codeset, at, variant = rest.partition("@")
+    letters = "".join(filter(str.isalnum, codeset)).lower()
+    return f"{language}{dot}{'iso' if letters.isdecimal() else ''}{letters}{at}{variant}"
 
 
 def _changes(

@@ -12,6 +12,7 @@ from belljar.audit.floors.symbols import NONSHARED, Origin, origins
 from belljar.audit.isa import Tier
 from belljar.audit.machines import is_musl, level, loaders
 from belljar.audit.policy import InterpreterRule, Libc, Policy
+from belljar.audit.seals import Form
 
 
 class Severity(enum.StrEnum):
@@ -59,7 +60,7 @@ def check(facts: FileFacts, policy: Policy, inside: frozenset[str] = frozenset()
 def check_floor(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
     """Refuse needs of a glibc newer than the declared one; weak needs are noted."""
     declared = _declared_glibc(facts, policy)
-    for use in facts.versions:
+    for use in facts.asks:
         if declared is None or use.glibc is None or use.glibc <= declared:
             continue
         yield Finding(
@@ -221,7 +222,7 @@ def _why(name: str, use: VersionUse, arch: str) -> str:
 
 def check_private(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
     """Leave glibc's private symbols to its own files: they change with every build of it."""
-    for use in facts.versions:
+    for use in facts.asks:
         if use.version == PRIVATE and not facts.defines_glibc:
             yield Finding(
                 rule="glibc-private",
@@ -237,7 +238,7 @@ def check_private(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
 
 def check_markers(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
     """Point out markers that the table lacks: they come from a glibc newer than belljar."""
-    for use in facts.versions:
+    for use in facts.asks:
         if use.version.startswith("GLIBC_ABI_") and use.version not in MARKERS:
             yield Finding(
                 rule="glibc-marker",
@@ -251,6 +252,8 @@ def check_markers(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
 
 def check_libc(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
     """Refuse programs for musl where glibc is declared, and programs that musl cannot run where musl is."""
+    if facts.sealed is not None:
+        return
     is_glibc = policy.glibc is not None or policy.libc is Libc.GLIBC
     if is_glibc and facts.is_for_musl:
         yield Finding(
@@ -309,6 +312,8 @@ def check_interpreter(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
     # A library that can be run (libc.so.6) is mapped by whatever loader the program named.
     if facts.kind is not Kind.EXECUTABLE or facts.interpreter in wanted or is_musl(facts.interpreter):
         return
+    if facts.sealed is not None:  # a launcher starts another loader
+        return
     yield Finding(
         rule="interpreter",
         severity=Severity.ERROR,
@@ -320,6 +325,8 @@ def check_interpreter(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
 
 def check_search_path(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
     """Refuse to look for libraries in the working directory, or, where declared, in places of the host."""
+    if facts.sealed is not None and facts.sealed.form is Form.EMBEDDED:
+        return  # its stub gives the loader another search path
     for name, entries in (("RPATH", facts.rpath), ("RUNPATH", facts.runpath)):
         relative = [entry for entry in entries if not entry.startswith(("$", "/"))]
         absolute = [entry for entry in entries if entry.startswith("/")]
@@ -377,6 +384,7 @@ RULES = (
     *CHECKS,
     *TREE_CHECKS,
     *("glibcxx-floor", "cxxabi-floor", "gcc-floor"),
+    *("unsealed", "seal", "glibc-family", "shebang", "trace"),
     *("missing-library", "unresolved-symbol", "closure", "probe"),
     *("tie", "exec-stack", "text-relocations", "writable-code", "set-id", "world-writable"),
     *("unreadable", "not-elf"),

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from belljar.audit.floors.glibc import RELR_MARKER, GlibcVersion, is_family, release_of
+from belljar.audit.floors.glibc import PRIVATE, RELR_MARKER, GlibcVersion, is_family, release_of
 from belljar.audit.floors.kernel import kernel_of
 from belljar.audit.floors.musl import hindrances, is_musl_itself
 from belljar.audit.floors.series import FLOORS, Number, dotted, split
@@ -27,8 +27,10 @@ from belljar.audit.isa import Effort, IsaFacts, examine
 from belljar.audit.isa.source import Source
 from belljar.audit.leaks import Leak, find_leaks
 from belljar.audit.machines import BASELINES, arch_of, is_musl
+from belljar.audit.seals import SealFacts, embedded
 from belljar.elf import Elf, Symbol, Symbols, object_symbols
 from belljar.elf.const import HIDDEN, Binding, Flag1, Tag, Type
+from belljar.elf.sealed import Seal
 
 Content = bytes | mmap.mmap
 """The bytes of a file, in memory or mapped."""
@@ -107,6 +109,20 @@ class FileFacts:
     defines: frozenset[str] = frozenset()
 
     isa: IsaFacts | None = None
+    release: GlibcVersion | None = None
+    """The newest version that it defines, where it is of a glibc; of libc.so.6 that is its release."""
+    sealed: SealFacts | None = None
+    """How it comes to run on a private libc, if it does."""
+
+    @property
+    def asks(self) -> tuple[VersionUse, ...]:
+        """What it needs of the host: all but what its private libc meets."""
+        own = self.sealed.glibc if self.sealed is not None else None
+        if own is None:
+            return self.versions
+        return tuple(
+            use for use in self.versions if use.version != PRIVATE and not (use.glibc and use.glibc <= own)
+        )
 
     def without(self, defined: Set[str]) -> Self:
         """Return the same without needs of symbols that something else defines."""
@@ -121,14 +137,14 @@ class FileFacts:
 
     @property
     def floor(self) -> GlibcVersion | None:
-        """The oldest glibc on which the file loads; None when it needs none."""
-        return max((use.glibc for use in self.versions if use.glibc and use.required), default=None)
+        """The oldest glibc on which the file loads; None when it needs none of the host."""
+        return max((use.glibc for use in self.asks if use.glibc and use.required), default=None)
 
     @property
     def causes(self) -> tuple[VersionUse, ...]:
         """The needs that set the glibc floor."""
         floor = self.floor
-        return tuple(use for use in self.versions if floor and use.required and use.glibc == floor)
+        return tuple(use for use in self.asks if floor and use.required and use.glibc == floor)
 
     @property
     def floors(self) -> "Floors":
@@ -173,10 +189,11 @@ def facts_of(
     build_paths: Iterable[str] = (),
     effort: Effort | None = None,
     code: Source | None = None,
+    seal: Seal | None = None,
 ) -> FileFacts:
     """Return what the file at `path`, with these bytes, asks for; with an effort, of the CPU too.
 
-    With `code`, instructions are read from there.
+    With `code`, instructions are read from there. `seal` is what the file is sealed with.
     """
     dynamic = elf.dynamic
     arch = arch_of(elf.header)
@@ -194,7 +211,8 @@ def facts_of(
         return _object_facts(common, object_symbols(memoryview(data)))
     uses, unversioned = _uses(elf, arch)
     needed = dynamic.needed if dynamic else ()
-    defines_glibc = any(release_of(item.name) for item in elf.definitions)
+    release = max(filter(None, (release_of(item.name) for item in elf.definitions)), default=None)
+    defines_glibc = release is not None
     return FileFacts(
         **common,
         needed=needed,
@@ -205,6 +223,8 @@ def facts_of(
         defines_glibc=defines_glibc,
         musl=() if defines_glibc else _musl(common["kind"], elf.interpreter, needed, uses),
         unversioned=unversioned,
+        release=release,
+        sealed=None if seal is None else embedded(seal),
         isa=None if effort is None else examine(code or data, elf, name=path, effort=effort),
     )
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from belljar.audit import parallel
 from belljar.audit.checks import Finding, Severity
 from belljar.audit.facts import FileFacts, Kind
+from belljar.elf.sealed import Seal
 from belljar.errors import BelljarError, UsageError
 from belljar.ldso import Cache, Closure, resolve
 from belljar.types import Event, Progress
@@ -29,6 +30,7 @@ class _Task:
     name: str
     path: str
     root: Path
+    seal: Seal | None = None
 
 
 def closures(
@@ -58,7 +60,8 @@ def _task(file: FileFacts, root: Path) -> _Task:
     except ValueError:
         hint = "audit the tree where it lies in that root, or leave --root out"
         raise UsageError(f"{file.path}: not below {root}", hint=hint) from None
-    return _Task(name=file.path, path=f"/{inside}", root=root)
+    seal = file.sealed.seal if file.sealed is not None else None
+    return _Task(name=file.path, path=f"/{inside}", root=root, seal=seal)
 
 
 def _resolved(tasks: Sequence[_Task], jobs: int, progress: Progress) -> tuple[tuple[str, Closure | str], ...]:
@@ -76,7 +79,7 @@ def _cache(root: Path) -> Cache:
 
 def _resolve(task: _Task) -> Closure | str:
     try:
-        return resolve(Path(task.path), cache=_cache(task.root))
+        return resolve(Path(task.path), cache=_cache(task.root), seal=task.seal)
     except BelljarError as error:
         return error.message
 
@@ -84,22 +87,24 @@ def _resolve(task: _Task) -> Closure | str:
 def findings_of(files: Sequence[FileFacts], found: Iterable[tuple[str, Closure | str]]) -> Iterator[Finding]:
     """Yield what closures say: missing libraries, symbols that nothing defines."""
     kinds = {file.path: file.kind for file in files}
+    sealed = {file.path for file in files if file.sealed is not None}
     for name, closure in found:
         if isinstance(closure, str):
             yield Finding(rule="closure", severity=Severity.NOTE, path=name, message=closure)
         else:
-            yield from _missing(name, closure)
+            yield from _missing(name, closure, is_sealed=name in sealed)
             yield from _unresolved(name, closure, is_program=kinds[name] is Kind.EXECUTABLE)
 
 
-def _missing(name: str, closure: Closure) -> Iterator[Finding]:
+def _missing(name: str, closure: Closure, *, is_sealed: bool) -> Iterator[Finding]:
+    hint = "bring it along and name its directory by $ORIGIN in the RUNPATH"
     for edge in closure.missing:
         yield Finding(
             rule="missing-library",
             severity=Severity.ERROR,
             path=name,
             message=f"does not get {edge.name}, needed by {edge.asker}",
-            hint="bring it along and name its directory by $ORIGIN in the RUNPATH",
+            hint="seal the prefix again: sealed files search the prefix only" if is_sealed else hint,
             library=edge.name,
             detail=(edge.describe(),),
         )

@@ -64,7 +64,9 @@ class Policy:
     `build_paths` are directories of the machine that built the tree, which nothing may name;
     `host_paths` says whether programs may name other absolute directories to their loader.
     `libraries` are those that may come from outside the tree, `forbidden` symbols that may not be
-    used, by library. Raises InputError for an unknown `isa` and a build path that is not absolute.
+    used, by library. `sealed` wants all programs to bring their loader and libc (belljar.audit.sealing);
+    `host_files` are patterns of paths that they may open outside their prefix.
+    Raises InputError for an unknown `isa` and a build path that is not absolute.
     """
 
     name: str = ""
@@ -82,6 +84,8 @@ class Policy:
     libraries: frozenset[str] | None = None
     forbidden: tuple[tuple[str, tuple[str, ...]], ...] = ()
     waivers: tuple[Waiver, ...] = ()
+    sealed: bool = False
+    host_files: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, *, glibc: str | None = None, isa: str | None = None, build_paths: Iterable[str] = ()) -> Self:

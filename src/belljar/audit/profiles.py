@@ -3,7 +3,7 @@
 The families nest (belljar.audit.policies): from the first that a tree meets on, it meets all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 
 from belljar.audit import checks, policies
@@ -16,6 +16,19 @@ _RULES = (checks.check_floor, checks.check_private, checks.check_libc, checks.ch
 _TREE_RULES = tuple(checks.TREE_CHECKS.values())
 
 
+def inside_of(files: Sequence[FileFacts]) -> Callable[[FileFacts], frozenset[str]]:
+    """Return what tells of a file which libraries of the tree it finds, by their names.
+
+    Those of a private directory are found by what is sealed only.
+    """
+    every, public = sonames(files), sonames([file for file in files if not _is_bundled(file)])
+    return lambda file: public if file.sealed is None else every
+
+
+def _is_bundled(file: FileFacts) -> bool:
+    return file.sealed is not None and file.sealed.is_bundled
+
+
 def sonames(files: Sequence[FileFacts]) -> frozenset[str]:
     """Return the names under which the libraries of a tree are found: file names and sonames."""
     names = {PurePath(file.path).name for file in files} | {file.soname or "" for file in files}
@@ -25,7 +38,7 @@ def sonames(files: Sequence[FileFacts]) -> frozenset[str]:
 def met(files: Sequence[FileFacts]) -> tuple[str, ...]:
     """Return the names of the policies that the files meet; none where nothing is there to meet them."""
     loaded = [file for file in files if file.kind in _LOADED]
-    inside = sonames(files)
+    inside = inside_of(files)
     found: list[str] = []
     for family in _FAMILIES if loaded else ():
         members = [policy for name, policy in policies.builtin().items() if name.startswith(family)]
@@ -34,8 +47,8 @@ def met(files: Sequence[FileFacts]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _meets(files: Sequence[FileFacts], policy: Policy, inside: frozenset[str]) -> bool:
-    return not any(_errors(file, policy, inside) for file in files)
+def _meets(files: Sequence[FileFacts], policy: Policy, inside: Callable[[FileFacts], frozenset[str]]) -> bool:
+    return not any(_errors(file, policy, inside(file)) for file in files)
 
 
 def _errors(file: FileFacts, policy: Policy, inside: frozenset[str]) -> bool:

@@ -12,7 +12,7 @@ from belljar.audit.floors.glibc import GlibcVersion, is_family
 from belljar.audit.floors.series import FLOORS, dotted, gcc_of, number, split
 from belljar.audit.machines import BASELINES
 from belljar.audit.policy import Policy
-from belljar.audit.profiles import met, sonames
+from belljar.audit.profiles import inside_of, met, sonames
 from belljar.audit.ties import Tie
 from belljar.audit.users import Users
 from belljar.ldso import Closure
@@ -90,6 +90,11 @@ class Report:
     """By file, who uses the symbols that set floors, where that was looked for (belljar.audit.users)."""
 
     @property
+    def sealed(self) -> tuple[FileFacts, ...]:
+        """The programs that bring their own loader and libc."""
+        return tuple(item for item in self.files if item.sealed is not None and item.sealed.is_program)
+
+    @property
     def missing(self) -> frozenset[str]:
         """The libraries that some file needs and does not get."""
         return frozenset(edge.name for _, closure in self.closures for edge in closure.missing)
@@ -136,8 +141,8 @@ class Report:
 
     def _all_causes(self) -> list[Cause]:
         """Return every cause of every floor, the lower ones first."""
-        inside = sonames(self.files)
-        found = [cause for file in self.files for cause in _causes(file, inside)]
+        inside = inside_of(self.files)
+        found = [cause for file in self.files for cause in _causes(file, inside(file))]
         return sorted(found, key=lambda cause: number(cause.release))
 
     def _isa(self) -> str | None:
@@ -187,7 +192,7 @@ _SERIES = {series: floor for floor, series in FLOORS.items() if floor != "glibc"
 
 def _causes(file: FileFacts, inside: frozenset[str]) -> Iterator[Cause]:
     """Yield what one file asks for, as causes of floors."""
-    for use in file.versions:
+    for use in file.asks:
         if not use.required:
             continue
         found = split(use.version)

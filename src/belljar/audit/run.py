@@ -6,25 +6,28 @@ they come. The order is that in which they were found, however many processes th
 
 import datetime
 import functools
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from belljar.audit import libraries, parallel, traces
+from belljar.audit import libraries, parallel, sealing, traces
 from belljar.audit.checks import Finding, Severity, check
 from belljar.audit.content import content, pages
 from belljar.audit.facts import Content, FileFacts, Kind, facts_of
 from belljar.audit.isa import Effort
-from belljar.audit.isa.source import Source
+from belljar.audit.isa.source import Source, source_of
 from belljar.audit.policy import ANYTHING, Policy
-from belljar.audit.profiles import sonames
+from belljar.audit.profiles import inside_of
 from belljar.audit.report import Report
+from belljar.audit.seals import RECORD, RECORD_LIMIT, Record, parse_record, settled
 from belljar.audit.subjects import Subject, walk
 from belljar.audit.ties import Scanner, Tie, traits_of
-from belljar.elf import ElfError, read
+from belljar.elf import Elf, ElfError, read
 from belljar.elf.const import MAGIC
+from belljar.elf.sealed import Seal, seal_in, segment_of_seal
 from belljar.errors import InputError
 from belljar.types import Event, Progress, quiet
 
@@ -42,6 +45,10 @@ class Outcome:
     facts: FileFacts | None = None
     findings: tuple[Finding, ...] = ()
     ties: tuple[Tie, ...] = ()
+    record: Record | None = None
+    """What it says of a sealed prefix, where it is the record of one."""
+    script: sealing.Script | None = None
+    """How it is started, where it is a script."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +87,36 @@ def audit(
         scanner=Scanner(prefixes=policy.build_paths) if ties else None,
     )
     found = _found(walk(paths, progress=progress, stdin=stdin), look)
+    results = _looked_into(found, look, jobs, progress)
+    records = [item.record for item in results if item.record is not None]
+    files = settled(_linked([item.facts for item in results if item.facts is not None]), records, _facts_at)
+    root = Path("/") if root is None and policy.sealed else root
+    found_closures = (
+        ()
+        if root is None
+        else libraries.closures(files, root=root, jobs=jobs or parallel.cpus(), progress=progress)
+    )
+    found_ties = tuple(tie for item in results for tie in item.ties)
+    troubles = [finding for item in results for finding in item.findings]
+    troubles += libraries.findings_of(files, found_closures)
+    if policy.sealed:
+        scripts = [item.script for item in results if item.script is not None]
+        troubles += sealing.findings_of(files, found_closures, records=records, scripts=scripts)
+    troubles += traces.findings_of(found_ties, policy)
+    return Report(
+        paths=tuple(map(str, paths)),
+        policy=policy,
+        files=files,
+        findings=judged(files, troubles, policy),
+        ties=found_ties,
+        closures=tuple((name, item) for name, item in found_closures if not isinstance(item, str)),
+    )
+
+
+def _looked_into(
+    found: Sequence["Target | Outcome"], look: "_Look", jobs: int | None, progress: Progress
+) -> list[Outcome]:
+    """Return what there is to see of all files, in several processes where that pays."""
     targets = [item for item in found if isinstance(item, Target)]
     pays = sum(target.size for target in targets) >= _PAYS if look.is_whole else len(targets) >= _MANY
     outcomes = iter(
@@ -91,25 +128,7 @@ def audit(
             done=lambda number: progress(Event(stage="audit", done=number, total=len(targets))),
         )
     )
-    results = [next(outcomes) if isinstance(item, Target) else item for item in found]
-    files = _linked([item.facts for item in results if item.facts is not None])
-    troubles = [finding for item in results for finding in item.findings]
-    found_closures = (
-        ()
-        if root is None
-        else libraries.closures(files, root=root, jobs=jobs or parallel.cpus(), progress=progress)
-    )
-    troubles += libraries.findings_of(files, found_closures)
-    found_ties = tuple(tie for item in results for tie in item.ties)
-    troubles += list(traces.findings_of(found_ties, policy))
-    return Report(
-        paths=tuple(map(str, paths)),
-        policy=policy,
-        files=files,
-        findings=judged(files, troubles, policy),
-        ties=found_ties,
-        closures=tuple((name, item) for name, item in found_closures if not isinstance(item, str)),
-    )
+    return [next(outcomes) if isinstance(item, Target) else item for item in found]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +158,13 @@ class _Look:
         facts = None
         if elf is not None:
             facts = facts_of(
-                name, data, elf, build_paths=self.policy.build_paths, effort=self.effort, code=code
+                name,
+                data,
+                elf,
+                build_paths=self.policy.build_paths,
+                effort=self.effort,
+                code=code,
+                seal=_seal_of(name, data, elf),
             )
         if self.scanner is None:
             return Outcome(facts=facts)
@@ -158,8 +183,8 @@ def judged(
     today: datetime.date | None = None,
 ) -> tuple[Finding, ...]:
     """Return what all rules find in the files, and `troubles`, after the policy's exceptions."""
-    inside = sonames(files)
-    found = [finding for file in files for finding in check(file, policy, inside)]
+    inside = inside_of(files)
+    found = [finding for file in files for finding in check(file, policy, inside(file))]
     return waived([*troubles, *found], policy, today or datetime.datetime.now(datetime.UTC).date())
 
 
@@ -197,9 +222,25 @@ def _found(subjects: Iterable[Subject], look: _Look) -> list[Target | Outcome]:
             found.append(_link(subject, look))
         elif is_elf or look.scanner is not None:
             found.append(_target_or_outcome(subject, look, is_elf=is_elf))
+        if subject.is_file and not is_elf:
+            found += _sealing(subject)
         if subject.is_named and subject.is_file and not is_elf:
             found.append(Outcome(findings=(_not_elf(subject.name),)))
     return found
+
+
+def _sealing(subject: Subject) -> Iterator[Outcome]:
+    """Yield what a file that is not ELF says of a sealed prefix: its record, a script."""
+    if subject.name.endswith(RECORD):
+        yield _guarded(subject.name, lambda: Outcome(record=_record(subject)))
+    script = sealing.script_of(subject.name, subject.head, subject.mode)
+    if script is not None:
+        yield Outcome(script=script)
+
+
+def _record(subject: Subject) -> Record:
+    text = subject.read() if subject.size <= RECORD_LIMIT else b""
+    return parse_record(subject.name, bytes(text))
 
 
 def _link(subject: Subject, look: _Look) -> Outcome:
@@ -227,6 +268,27 @@ def _examine(target: Target, look: _Look) -> Outcome:
             return look.at(target.name, data, target.mode, is_elf=target.is_elf, code=code)
 
     return _guarded(target.name, outcome)
+
+
+def _facts_at(path: str) -> FileFacts | None:
+    """Return the facts of a file on the disk that is not audited; None where there is none."""
+    if not os.path.isfile(path):
+        return None
+    target = Target(name=path, size=os.path.getsize(path), mode=0, is_elf=True)
+    return _examine(target, _Look(policy=ANYTHING, effort=None, scanner=None)).facts
+
+
+def _seal_of(name: str, data: Content, elf: Elf) -> Seal | None:
+    """Return what a program is sealed with; read from the disk where `data` is what its loader looks at."""
+    segment = segment_of_seal(elf)
+    if segment is None:
+        return None
+    extent = slice(segment.offset, segment.offset + segment.file_size)
+    found = seal_in(source_of(data)[extent], segment)
+    if found is not None or not os.path.isfile(name):
+        return found
+    with pages(Path(name)) as source:
+        return seal_in(source[extent], segment)
 
 
 def _guarded(name: str, look: Callable[[], Outcome]) -> Outcome:

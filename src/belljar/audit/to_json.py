@@ -12,6 +12,7 @@ from belljar.audit.checks import Finding
 from belljar.audit.facts import FileFacts, VersionUse
 from belljar.audit.policy import Policy
 from belljar.audit.report import Cause, Report
+from belljar.audit.seals import SealFacts
 
 VERSION = 2
 
@@ -48,6 +49,8 @@ def _policy(policy: Policy) -> dict[str, Any]:
         "interpreter": policy.interpreter,
         "host_paths": policy.host_paths,
         "build_paths": list(policy.build_paths),
+        "sealed": policy.sealed,
+        "host_files": list(policy.host_files),
         "exceptions": [
             {"rule": item.rule, "path": item.path, "reason": item.reason, "expires": str(item.expires or "")}
             for item in policy.waivers
@@ -102,10 +105,22 @@ def _file(file: FileFacts, findings: list[Finding]) -> dict[str, Any]:
         "defines_glibc": file.defines_glibc,
         "floors": asdict(file.floors),
         "isa": file.isa.to_json() if file.isa else None,
+        "sealed": _sealed(file.sealed) if file.sealed else None,
         "musl": list(file.musl),
         "versions": [_use(use) for use in file.versions],
         "leaks": [asdict(leak) for leak in file.leaks],
         "findings": [_finding(item) for item in findings],
+    }
+
+
+def _sealed(sealed: SealFacts) -> dict[str, Any]:
+    return {
+        "form": sealed.form,
+        "loader": sealed.loader,
+        "directories": list(sealed.directories),
+        "glibc": str(sealed.glibc) if sealed.glibc else None,
+        "kernel": sealed.kernel,
+        "bundled": sealed.is_bundled,
     }
 
 

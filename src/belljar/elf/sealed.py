@@ -103,7 +103,7 @@ def segment_of_seal(elf: Elf) -> Segment | None:
     if elf.interpreter is not None or elf.dynamic is None or not elf.header.is_wide:
         return None
     loads = (item for item in elf.segments if item.type == SegmentType.LOAD)
-    found = next((item for item in loads if item.address == elf.header.entry), None)
+    found = next((item for item in loads if 0 < item.address == elf.header.entry and item.flags & 1), None)
     return found if found is not None and found.file_size <= _SEGMENT_LIMIT else None
 
 

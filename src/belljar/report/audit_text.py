@@ -54,7 +54,8 @@ def _headline(report: Report) -> str:
     files = _plural(len(report.files), "ELF file")
     glibc = report.floors.glibc
     if glibc is None:
-        return f"{subject}: {files}, none of which needs glibc"
+        whose = "the host's glibc" if report.sealed else "glibc"
+        return f"{subject}: {files}, none of which needs {whose}"
     where = ", ".join(report.distributions) or "no distribution that belljar knows"
     return f"{subject}: {files}, glibc {glibc} or newer ({where})"
 
@@ -74,6 +75,7 @@ def _floors(report: Report, shorten: _Shortener, *, why: bool) -> list[str]:
             lines += [f"      {item.symbol}: used by {item}" for item in cause.users] if why else []
             lines += [f"      lower: {cause.remedy}"] if why and cause.remedy else []
         lines += [f"    and {len(causes) - len(shown)} more"] if 0 < len(shown) < len(causes) else []
+    lines += _sealed(report)
     if report.floors.isa is not None:
         lines.append(
             f"  {'cpu':<10} {report.floors.isa}{'' if _has_isa(report) else ' (code not looked at)'}"
@@ -85,6 +87,22 @@ def _floors(report: Report, shorten: _Shortener, *, why: bool) -> list[str]:
     if report.profiles:
         lines.append(f"  {'meets':<10} {_profiles(report.profiles)}")
     return lines + (_musl(report, shorten) if why else [])
+
+
+def _sealed(report: Report) -> list[str]:
+    """Say of the programs that bring their own glibc which one that is, and what it needs itself."""
+    own = Counter(
+        (item.sealed.form, str(item.sealed.glibc or "unknown"), item.sealed.kernel)
+        for item in report.sealed
+        if item.sealed is not None
+    )
+    lines = []
+    for (form, glibc, kernel), count in own.items():
+        whose, verb, need = ("its", "runs", "needs") if count == 1 else ("their", "run", "need")
+        linux = f"; {need} Linux {kernel}" if kernel else ""
+        programs = f"{_plural(count, 'program')} ({form})"
+        lines.append(f"  {'sealed':<10} {programs}: {verb} on {whose} own glibc {glibc}{linux}")
+    return lines
 
 
 def _use(cause: Cause, *, why: bool) -> str:
@@ -150,8 +168,11 @@ def _row(file: FileFacts, shorten: _Shortener, errors: int, *, why: bool) -> tup
     floors = file.floors
     needs = " ".join(file.needed if why else file.needed[:_NEEDS_SHOWN])
     needs += " ..." if not why and len(file.needed) > _NEEDS_SHOWN else ""
-    cells = (floors.glibc, floors.glibcxx, floors.isa, str(errors or ""), needs)
-    return (shorten(file.path), file.kind, file.arch, *(cell or "-" for cell in cells))
+    sealed = file.sealed
+    own = f"own {sealed.glibc}" if sealed is not None and sealed.glibc else None
+    kind = "sealed" if sealed is not None and sealed.is_program else file.kind
+    cells = (floors.glibc or own, floors.glibcxx, floors.isa, str(errors or ""), needs)
+    return (shorten(file.path), kind, file.arch, *(cell or "-" for cell in cells))
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:

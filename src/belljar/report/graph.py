@@ -25,7 +25,7 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """Files or a library: `label` is short, `names` are the whole paths, `note` is a floor such as 2.34."""
+    """Files or a library: `label` is short, `names` are the whole paths, `note` is a floor (own 2.36)."""
 
     label: str
     state: State
@@ -103,11 +103,12 @@ def _nodes(
 def _node_of(members: list[FileFacts]) -> Node:
     first = PurePath(members[0].path.rpartition("!")[2]).name
     floor = max((file.floor for file in members if file.floor), default=None)
+    own = members[0].sealed.glibc if members[0].sealed is not None else None
     return Node(
         label=first if len(members) == 1 else f"{first} + {len(members) - 1}",
         state=State.INSIDE,
         names=tuple(file.path for file in members),
-        note=str(floor) if floor else "",
+        note=str(floor) if floor else f"own {own}" if own else "",
         program=members[0].kind is not Kind.SHARED,
     )
 

@@ -128,7 +128,8 @@ def _head(report: Report) -> str:
     )
     nav = "".join(f'<li><a href="#{anchor}">{name}</a></li>' for anchor, name in links)
     runs = ", ".join(report.distributions)
-    where = f"Runs on <strong>{clean(runs)}</strong>." if runs else "Nothing in it needs glibc."
+    nothing = "Nothing in it needs the host's glibc." if report.sealed else "Nothing in it needs glibc."
+    where = f"Runs on <strong>{clean(runs)}</strong>." if runs else nothing
     if report.floors.glibc and not runs:
         where = "Runs on no distribution that belljar knows."
     profiles = ", ".join(_ends(report.profiles))
@@ -158,6 +159,7 @@ def _plural(count: int, noun: str) -> str:
 def _floors(report: Report, common: str) -> str:
     floors = report.floors
     known = [(field.name, getattr(floors, field.name)) for field in fields(floors)]
+    known += _own(report)
     cards = "".join(
         f'<div class="card"><dt>{clean(_FLOORS.get(name, name))}</dt><dd>{clean(str(value))}</dd></div>'
         for name, value in known
@@ -169,6 +171,12 @@ def _floors(report: Report, common: str) -> str:
         '<section id="floors"><h2>Floors</h2><p class="dim">The oldest on which all of it runs.</p>'
         f'<dl class="cards">{cards}</dl>{_causes(report, common)}</section>'
     )
+
+
+def _own(report: Report) -> list[tuple[str, str]]:
+    """Return the releases of glibc that sealed programs bring, each as a card."""
+    own = Counter(item.sealed.glibc for item in report.sealed if item.sealed is not None)
+    return [(f"sealed: {_plural(count, 'program')}", f"own glibc {glibc}") for glibc, count in own.items()]
 
 
 def _causes(report: Report, common: str) -> str:
@@ -315,10 +323,13 @@ def _negated(file: FileFacts) -> tuple[int, ...]:
 def _file(file: FileFacts, errors: int, notes: int, common: str) -> str:
     counts = [f'<strong class="fail">{_plural(errors, "error")}</strong>'] if errors else []
     counts += [_plural(notes, "note")] if notes else []
+    sealed = file.sealed
+    kind = f"sealed ({sealed.form})" if sealed is not None and sealed.is_program else file.kind
+    own = f"own {sealed.glibc}" if sealed is not None and sealed.glibc else _NONE
     return _row(
         _code(_short(file.path, common)),
-        f'{clean(file.kind)}<br><span class="dim">{clean(file.arch)}</span>',
-        clean(str(file.floor or _NONE)),
+        f'{clean(kind)}<br><span class="dim">{clean(file.arch)}</span>',
+        clean(str(file.floor or own)),
         clean(file.floors.isa or _NONE),
         ", ".join(counts) or _NONE,
         _code(_some(file.needed, _NEEDED_LIMIT) or _NONE),

@@ -67,6 +67,20 @@ def first(symbol: str, arch: str) -> Origin | None:
     return min(_glibc(arch).get(symbol, ()), default=None)
 
 
+@functools.cache
+def _releases(arch: str) -> dict[str, frozenset[GlibcVersion]]:
+    found: dict[str, set[GlibcVersion]] = {}
+    for each in _glibc(arch).values():
+        for origin in each:
+            found.setdefault(origin.library, set()).add(origin.release)
+    return {library: frozenset(releases) for library, releases in found.items()}
+
+
+def newest(library: str, arch: str, release: GlibcVersion) -> GlibcVersion | None:
+    """Return the newest version that a library has in a release of glibc; None for one that is not known."""
+    return max((item for item in _releases(arch).get(library, ()) if item <= release), default=None)
+
+
 def is_in_musl(symbol: str) -> bool:
     """Whether some release of musl exports a symbol on some architecture."""
     return symbol in _musl()

@@ -76,6 +76,8 @@ def _policy(table: Table, name: str, known: Mapping[str, Policy]) -> Policy:
         libraries=_united(table, "libraries", base.libraries),
         forbidden=_forbidden(table, base.forbidden),
         waivers=base.waivers + tuple(map(_waiver, table.tables("exceptions"))),
+        sealed=table.flag("sealed", default=base.sealed),
+        host_files=base.host_files + table.texts("host-files"),
     )
     isa, build_paths = table.text("isa", base.isa or "") or None, table.texts("build-paths")
     try:

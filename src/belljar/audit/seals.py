@@ -1,0 +1,245 @@
+"""What of a tree is sealed: which files run on a private loader and libc, and on which release of it.
+
+A program with an embedded loader says so itself. One that a launcher or a wrapper script starts does not:
+the record of the prefix (`lib/belljar/seal.json`) tells its form, and the program that is meant is the inner
+one. A library is served by a private libc where it lies beside it, or where a sealed program of the same
+prefix needs it by name. All others, plug-ins and libraries for foreign callers, are the host's to serve:
+whoever loads them is not known.
+
+What a private libc meets is no need of the host: it sets no floor. Its loader's kernel does.
+"""
+
+import enum
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from belljar.audit.floors.glibc import GlibcVersion
+from belljar.audit.floors.series import number
+from belljar.elf.sealed import Seal
+
+if TYPE_CHECKING:
+    from belljar.audit.facts import FileFacts
+
+PRIVATE = "lib/belljar"
+"""Where in a prefix the private directory is."""
+RECORD = f"{PRIVATE}/seal.json"
+RECORD_LIMIT = 16 << 20
+"""Bytes of a record that are read."""
+_LIBC, _AUTO = "libc.so.6", "auto"
+_LOADER = re.compile(r"ld(64|-linux.*)?\.so\.[0-9]")
+
+
+class Form(enum.StrEnum):
+    """How a file comes to run on a private libc."""
+
+    EMBEDDED = "embedded"
+    """It has the stub that finds the loader."""
+    STATIC = "static"
+    """A launcher starts it."""
+    SH = "sh"
+    """A script starts it."""
+    LIBRARY = "library"
+    """Sealed programs load it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealFacts:
+    """How a file is sealed; paths are relative to its directory.
+
+    `glibc` is the release of the private libc, `kernel` the oldest Linux that it, its loader and the file
+    accept; None where they are not there or do not say. `is_bundled`: it lies in the private directory.
+    """
+
+    form: Form
+    loader: str
+    directories: tuple[str, ...]
+    glibc: GlibcVersion | None = None
+    kernel: str | None = None
+    is_bundled: bool = False
+
+    @property
+    def seal(self) -> Seal:
+        """The same as a loader is told."""
+        return Seal(loader=self.loader, directories=self.directories)
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is a program that is sealed, not a library for one."""
+        return self.form is not Form.LIBRARY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What a prefix says of its seal: `form` is that of programs in its libexec, None where it is damaged.
+
+    Programs with an embedded loader tell it themselves.
+    """
+
+    path: str
+    form: Form | None
+
+
+def parse_record(path: str, text: bytes) -> Record:
+    """Read a record; whatever its bytes are."""
+    try:
+        word = json.loads(text)["form"]
+        form = Form.STATIC if word == _AUTO else Form(word)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        form = None
+    return Record(path=path, form=None if form is Form.LIBRARY else form)
+
+
+def embedded(seal: Seal) -> SealFacts:
+    """Return what a program with an embedded loader says of itself."""
+    return SealFacts(form=Form.EMBEDDED, loader=seal.loader, directories=seal.directories)
+
+
+Load = Callable[[str], "FileFacts | None"]
+"""Gives the facts of a file that was not audited, by its path; None where there is none."""
+
+
+def settled(files: Sequence["FileFacts"], records: Sequence[Record], load: Load) -> tuple["FileFacts", ...]:
+    """Return the files with what is sealed marked, and by which libc they are served."""
+    if not records and all(file.sealed is None for file in files):
+        return tuple(files)
+    tree = _Tree(load=load, files={normal(file.path): file for file in files})
+    for record in records:
+        tree.add_inner(record)
+    for path, file in list(tree.files.items()):
+        if file.sealed is not None:
+            tree.serve_program(path, file)
+    for path in list(tree.files):
+        tree.serve_bundled(path)
+    marked = ((file, tree.files[normal(file.path)]) for file in files)
+    return tuple(
+        replace(file, sealed=found.sealed, kernel=found.kernel, musl=found.musl) for file, found in marked
+    )
+
+
+def normal(path: str) -> str:
+    """Return a path without detours; the members of an archive are below it."""
+    is_member = "!" in path and not os.path.lexists(path)
+    return os.path.normpath(path.replace("!", "!/") if is_member else path)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Tree:
+    """The files by their normal paths, while it is found out what serves them; `private` are directories."""
+
+    load: Load
+    files: dict[str, "FileFacts"]
+    private: dict[str, SealFacts] = field(default_factory=dict)
+
+    def add_inner(self, record: Record) -> None:
+        """Mark the programs that the launchers of a prefix start."""
+        if record.form not in (Form.STATIC, Form.SH):
+            return
+        prefix = normal(record.path).removesuffix(RECORD) or "."
+        private = os.path.normpath(os.path.join(prefix, PRIVATE))
+        loader = next(
+            (path for path in self.files if _is_loader(path) and os.path.dirname(path) == private), None
+        )
+        libexec = os.path.normpath(os.path.join(prefix, "libexec"))
+        for path, file in list(self.files.items()):
+            if file.kind != "executable" or file.sealed is not None or not path.startswith(f"{libexec}/"):
+                continue
+            here = os.path.dirname(path)
+            places = (private, *(os.path.join(prefix, name) for name in ("lib", "lib64")))
+            self.files[path] = replace(
+                file,
+                sealed=SealFacts(
+                    form=record.form,
+                    loader=os.path.relpath(loader or os.path.join(private, "ld.so"), here),
+                    directories=tuple(os.path.relpath(place, here) for place in places),
+                ),
+            )
+
+    def serve_program(self, path: str, file: "FileFacts") -> None:
+        """Complete what is known of a sealed program, and mark the libraries that it needs by name."""
+        sealed = file.sealed
+        assert sealed is not None
+        loader = beside(path, sealed.loader)
+        private = os.path.dirname(loader)
+        libc, found = self.look(os.path.join(private, _LIBC)), self.look(loader)
+        kernels = [item.kernel for item in (file, libc, found) if item is not None and item.kernel]
+        served = replace(
+            sealed,
+            glibc=libc.release if libc is not None else None,
+            kernel=max(kernels, key=number, default=None),
+        )
+        self.files[path] = replace(file, sealed=served, kernel=served.kernel, musl=())
+        self.private.setdefault(private, _moved(served, os.path.dirname(path), private))
+        places = tuple(beside(path, place) for place in sealed.directories)
+        self._serve_needed(file, places, private)
+
+    def _serve_needed(self, file: "FileFacts", places: tuple[str, ...], private: str) -> None:
+        by_name = {name: path for path, name in self._names(places)}
+        pending = list(file.needed)
+        seen: set[str] = set()
+        while pending:
+            name = PurePath(pending.pop()).name
+            path = by_name.get(name)
+            if path is None or path in seen:
+                continue
+            seen.add(path)
+            pending += self.files[path].needed
+            self._serve(path, private, is_bundled=False)
+
+    def _names(self, places: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+        """Yield the libraries in directories, each with its names; those of the first directory last."""
+        order = {place: at for at, place in enumerate(places)}
+        inside = [path for path in self.files if os.path.dirname(path) in order]
+        for path in sorted(inside, key=lambda path: -order[os.path.dirname(path)]):
+            yield path, PurePath(path).name
+            if soname := self.files[path].soname:
+                yield path, soname
+
+    def serve_bundled(self, path: str) -> None:
+        """Mark what lies in a private directory."""
+        sealed = self.files[path].sealed
+        for private in self.private:
+            if path.startswith(f"{private}/") and (sealed is None or not sealed.is_program):
+                self._serve(path, private, is_bundled=True)
+
+    def _serve(self, path: str, private: str, *, is_bundled: bool) -> None:
+        file = self.files[path]
+        if file.sealed is None or is_bundled:
+            moved = _moved(self.private[private], private, os.path.dirname(path))
+            sealed = replace(moved, form=Form.LIBRARY, is_bundled=is_bundled, kernel=file.kernel)
+            self.files[path] = replace(file, sealed=sealed, musl=())
+
+    def look(self, path: str) -> "FileFacts | None":
+        """Return the facts of a file, audited or not."""
+        return self.files.get(path) or self.load(path)
+
+
+def _moved(sealed: SealFacts, old: str, new: str) -> SealFacts:
+    """Return the same with paths that are relative to another directory."""
+
+    def moved(path: str) -> str:
+        return os.path.relpath(os.path.join(old, path), new or ".")
+
+    return replace(sealed, loader=moved(sealed.loader), directories=tuple(map(moved, sealed.directories)))
+
+
+def beside(path: str, relative: str) -> str:
+    """Return what a path that is relative to a file's directory leads to; the file's is normal."""
+    return os.path.normpath(os.path.join(os.path.dirname(path), relative))
+
+
+def _is_loader(path: str) -> bool:
+    return _LOADER.fullmatch(PurePath(path).name) is not None
+
+
+def private_directories(files: Iterable["FileFacts"]) -> Mapping[str, "FileFacts"]:
+    """Return the private directories that sealed programs use, each with the first of them."""
+    found: dict[str, FileFacts] = {}
+    for file in files:
+        if file.sealed is not None and file.sealed.is_program:
+            found.setdefault(os.path.dirname(beside(normal(file.path), file.sealed.loader)), file)
+    return found

@@ -9,8 +9,11 @@ for: not a mark that somebody put there, but whether one of the paths still is.
 import re
 from dataclasses import dataclass
 
-VARIABLES = {"LOCPATH": "BJ_LOCS", "GCONV_PATH": "BJ_GCONV_P"}
-"""What glibc's variables are called in a private libc: names of the same length."""
+VARIABLES = {"LOCPATH": "BJLPATH", "GCONV_PATH": "BJCNV_PATH"}
+"""What glibc's variables are called in a private libc: names of the same length and the same end.
+
+`PATH`, which execvp(3) looks up, is no string of its own in a libc but the tail of `LOCPATH`.
+"""
 
 # The list of default directories, strings that end with a slash, one behind the other: system_dirs in glibc's
 # elf/dl-load.c.

@@ -19,6 +19,7 @@ from belljar.ldso import Closure
 
 if TYPE_CHECKING:
     from belljar.audit.probe import Probe
+    from belljar.audit.traced import Traced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,8 @@ class Report:
     """By file, what its loader would load, where that was asked for."""
     probe: "Probe | None" = None
     """How a command ran on old CPUs, where that was asked for."""
+    traced: "tuple[Traced, ...]" = ()
+    """How commands of a sealed tree ran, where that was asked for."""
     users: tuple[tuple[str, tuple[Users, ...]], ...] = ()
     """By file, who uses the symbols that set floors, where that was looked for (belljar.audit.users)."""
 

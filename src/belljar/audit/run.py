@@ -191,13 +191,7 @@ def judged(
 def waived(findings: Iterable[Finding], policy: Policy, today: datetime.date) -> tuple[Finding, ...]:
     """Apply the exceptions: what one covers is noted only; one that expired is an error itself."""
     expired = [item for item in policy.waivers if item.expires is not None and item.expires < today]
-    valid = [item for item in policy.waivers if item not in expired]
-    found = []
-    for finding in findings:
-        waiver = next((item for item in valid if item.covers(finding.rule, finding.path)), None)
-        if waiver is not None and finding.severity is Severity.ERROR:
-            finding = replace(finding, severity=Severity.NOTE, waived=waiver.reason)  # noqa: PLW2901
-        found.append(finding)
+    found = list(excused(findings, policy, today))
     found += [
         Finding(
             rule="exception-expired",
@@ -209,6 +203,20 @@ def waived(findings: Iterable[Finding], policy: Policy, today: datetime.date) ->
         for item in expired
     ]
     return tuple(found)
+
+
+def excused(
+    findings: Iterable[Finding], policy: Policy, today: datetime.date | None = None
+) -> Iterator[Finding]:
+    """Yield findings, as notes where an exception that has not expired covers them."""
+    day = today or datetime.datetime.now(datetime.UTC).date()
+    valid = [item for item in policy.waivers if item.expires is None or item.expires >= day]
+    for finding in findings:
+        waiver = next((item for item in valid if item.covers(finding.rule, finding.path)), None)
+        if waiver is not None and finding.severity is Severity.ERROR:
+            yield replace(finding, severity=Severity.NOTE, waived=waiver.reason)
+        else:
+            yield finding
 
 
 def _found(subjects: Iterable[Subject], look: _Look) -> list[Target | Outcome]:

@@ -36,6 +36,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "files": [_file(file, found[file.path]) for file in report.files],
         "ties": [asdict(tie) | {"certainty": tie.certainty.name.lower()} for tie in report.ties],
         "probe": report.probe.to_json() if report.probe else None,
+        "traced": [run.to_json() for run in report.traced],
         "closures": [closure.to_json() | {"file": name} for name, closure in report.closures],
     }
 

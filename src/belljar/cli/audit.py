@@ -56,6 +56,13 @@ def _closeness(command: Command) -> Command:
                 "--isa-full", "is_full", is_flag=True, help="Decode all code, not what surely runs."
             ),
             click.option("--probe", metavar="CMD", help="Run a command on old CPUs (qemu-user)."),
+            click.option(
+                "--traced",
+                "runs",
+                metavar="CMD",
+                multiple=True,
+                help="Run a command of the sealed PATH, see what it opens.",
+            ),
             click.option("--no-isa", is_flag=True, help="Decode no code."),
             click.option(
                 "--ties/--no-ties", default=True, help="Look for paths of the builder in every file."
@@ -127,6 +134,7 @@ def command(paths: tuple[Path, ...], **options: Any) -> int:
       belljar audit --policy manylinux_2_28 dist/*.whl
       belljar audit --format json /usr/bin/gdb | jq .floors
       belljar audit --closure --html audit.html ./result
+      belljar audit --policy sealed --traced 'bin/git --version' ./prefix
     """
     from belljar.audit import Effort, audit, with_users
 
@@ -144,6 +152,8 @@ def command(paths: tuple[Path, ...], **options: Any) -> int:
         )
     if options["probe"] is not None:
         report = _probed(report, options["probe"], options["root"])
+    for words in options["runs"]:
+        report = _traced(report, paths, words)
     if options["why"] or options["html"] is not None or options["form"] == "json":
         report = with_users(report)
     new = _new(report, options["baseline"])
@@ -157,14 +167,29 @@ def _probed(report: "Report", words: str, root: Path | None) -> "Report":
     from belljar.audit.probe import probe
     from belljar.audit.traces import findings_of_probe
 
-    try:
-        command = shlex.split(words)
-    except ValueError as error:
-        raise UsageError(f"--probe {words!r}: {error}") from None
-    probed = probe(command, root=root)
+    probed = probe(_words("--probe", words), root=root)
     return replace(
         report, probe=probed, findings=(*report.findings, *findings_of_probe(probed, report.policy))
     )
+
+
+def _traced(report: "Report", paths: tuple[Path, ...], words: str) -> "Report":
+    """Return a report that also says what a command of the tree did with files of this machine."""
+    from belljar.audit.run import excused
+    from belljar.audit.traced import findings_of, traced
+
+    if len(paths) != 1 or not paths[0].is_dir():
+        raise UsageError("--traced: give one PATH, the directory of the sealed prefix")
+    run = traced(_words("--traced", words), paths[0], report.policy)
+    found = excused(findings_of(run, paths[0], report.policy), report.policy)
+    return replace(report, traced=(*report.traced, run), findings=(*report.findings, *found))
+
+
+def _words(option: str, text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r}: {error}") from None
 
 
 def _policy(paths: tuple[Path, ...], options: dict[str, Any]) -> "Policy":

@@ -1,0 +1,270 @@
+"""What a run proves of a sealed tree: that a command of it opens, maps and starts nothing of its host.
+
+The command runs on this machine, where the host's files are there to be found, and every file that it asks
+for is recorded (belljar.sandbox.tracing), those that are not there too: another machine may have them.
+Outside the prefix it may touch
+
+- what is no file of a system: /proc, /sys, /dev
+- what the policy says describes the machine (`host-files`), and links that `seal --from-host` has made
+- data that it is pointed to: files and directories on the command line, the working directory
+- what it made itself, and the directories that lead to all these
+
+Code is what is mapped as such, executed, or an ELF file: only by its very name on the command line may it be
+touched. What a program of the host does once it was started is its own affair: that it was started is told.
+
+A run proves what it does, no more: other arguments may lead elsewhere.
+"""
+
+import fnmatch
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from belljar.audit.checks import Finding, Severity
+from belljar.audit.policy import Policy
+from belljar.audit.seals import PRIVATE
+from belljar.elf.const import MAGIC
+from belljar.errors import HostError, UsageError
+from belljar.sandbox import SandboxError
+from belljar.sandbox.tracing import Access, How, Trace, trace
+
+TIMEOUT = 600.0
+"""Seconds that a traced command may take."""
+_OF_THE_KERNEL = ("/proc", "/sys", "/dev")
+_LAST_WORDS = 4096
+_WRAPPER = b"#!/bin/sh\n# belljar: starts "
+_VERBS = {
+    How.OPENED: "opens {} of the host",
+    How.TRIED: "looks for {} on the host, which other machines may have",
+    How.MAPPED: "maps {} of the host as code",
+    How.EXECUTED: "starts {} of the host",
+}
+_HINTS = {
+    How.OPENED: "bring it along, or allow it: `host-files` of a policy that extends `sealed`",
+    How.TRIED: "bring it along, or allow it: `host-files` of a policy that extends `sealed`",
+    How.MAPPED: "bring it into the prefix and seal that again, or leave it to the host by --from-host",
+    How.EXECUTED: "bring the program into the prefix, or allow it: `host-files` of a policy",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """One run: its command, exit status (negative: the signal), and what it did outside the prefix.
+
+    `opened` counts the files that it opened in the prefix, `allowed` are accesses that the host is to meet.
+    """
+
+    command: tuple[str, ...]
+    status: int
+    opened: int
+    allowed: tuple[Access, ...]
+    foreign: tuple[Access, ...]
+    gaps: tuple[str, ...] = ()
+    last_words: str = ""
+
+    @property
+    def is_proof(self) -> bool:
+        """Whether the command ran well, was seen whole, and had nothing of the host."""
+        return not (self.status or self.foreign or self.gaps)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run as JSON values."""
+        return {
+            "command": list(self.command),
+            "status": self.status,
+            "opened": self.opened,
+            "allowed": list(map(_json, self.allowed)),
+            "foreign": list(map(_json, self.foreign)),
+            "gaps": list(self.gaps),
+        }
+
+
+def _json(access: Access) -> dict[str, str]:
+    return {"path": access.path, "how": access.how, "by": access.by, "asked": access.asked}
+
+
+def traced(
+    words: Sequence[str],
+    prefix: Path,
+    policy: Policy,
+    *,
+    env: Mapping[str, str] | None = None,
+    timeout: float = TIMEOUT,
+) -> Traced:
+    """Run a command of a prefix and tell what it did with files of the host.
+
+    Its first word is a path in the prefix, the name of a program in its `bin`, or a path that leads there.
+    Raises UsageError when it is none, HostError when it cannot be traced.
+    """
+    argv = (str(_program(words, prefix)), *words[1:])
+    cwd = os.getcwd()
+    with tempfile.TemporaryFile() as output:
+        try:
+            seen = trace(
+                argv,
+                env=dict(os.environ if env is None else env),
+                cwd=cwd,
+                output=output.fileno(),
+                timeout=timeout,
+            )
+        except SandboxError as error:
+            raise HostError(str(error), hint=error.hint) from error
+        output.seek(max(0, output.seek(0, os.SEEK_END) - _LAST_WORDS))
+        last_words = output.read().decode("utf-8", "replace").strip()
+    rules = _Rules.of(prefix, policy, argv[1:], cwd, seen.accesses)
+    return _judged(tuple(words), seen, rules, last_words)
+
+
+def _program(words: Sequence[str], prefix: Path) -> Path:
+    if not words:
+        raise UsageError("--traced: no command is given")
+    top = prefix.resolve()
+    for place in (prefix / words[0], prefix / "bin" / words[0], Path(words[0])):
+        if place.is_file() and os.access(place, os.X_OK) and place.resolve().is_relative_to(top):
+            return place.absolute()
+    raise UsageError(f"--traced {words[0]!r}: no program of {prefix}", hint="name it as bin/NAME")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rules:
+    """What a run may touch; paths without links, `patterns` as fnmatch has them.
+
+    `left` are the files that are left to the host.
+    """
+
+    prefix: str
+    patterns: tuple[str, ...]
+    named: tuple[str, ...]
+    cwd: str
+    left: frozenset[str]
+
+    @classmethod
+    def of(
+        cls, prefix: Path, policy: Policy, arguments: Sequence[str], cwd: str, seen: Iterable[Access]
+    ) -> "_Rules":
+        """Gather them; the root directory, as the working directory or as an argument, allows nothing."""
+        link = re.compile(re.escape(f"{prefix.resolve()}/{PRIVATE}/host-") + "[0-9]+/[^/]+")
+        parts = (part for word in arguments for part in {word, word.rpartition("=")[2]})
+        named = (os.path.realpath(part) for part in parts if part and os.path.exists(part))
+        patterns = (os.path.expanduser(item) for item in policy.host_files)
+        return cls(
+            prefix=str(prefix.resolve()),
+            patterns=tuple(patterns),
+            named=tuple(item for item in named if item != "/"),
+            cwd=os.path.realpath(cwd),
+            left=frozenset(item.path for item in seen if link.fullmatch(os.path.normpath(item.asked))),
+        )
+
+    def is_inside(self, path: str) -> bool:
+        """Whether a path is the prefix's."""
+        return _is_below(path, self.prefix)
+
+    def allows(self, access: Access) -> bool:
+        """Whether something outside the prefix may be touched in that way."""
+        names = (access.path, os.path.normpath(access.asked))
+        if access.path in self.left:
+            return True
+        if any(_is_below(access.path, place) for place in _OF_THE_KERNEL):
+            return True
+        if any(fnmatch.fnmatchcase(name, item) for item in self.patterns for name in names):
+            return True
+        if _is_code(access):
+            return access.path in self.named
+        is_pointed_to = any(
+            _is_below(access.path, place) for place in (*self.named, self.cwd) if place != "/"
+        )
+        return is_pointed_to or self._is_on_the_way(access.path)
+
+    def _is_on_the_way(self, path: str) -> bool:
+        places = (self.prefix, self.cwd, *self.named)
+        return os.path.isdir(path) and any(_is_below(place, path) for place in places)
+
+
+def _is_below(path: str, place: str) -> bool:
+    return path == place or path.startswith(place.rstrip("/") + "/")
+
+
+def _is_code(access: Access) -> bool:
+    if access.how in (How.MAPPED, How.EXECUTED):
+        return True
+    try:
+        with open(access.path, "rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return ".so" in PurePath(access.path).name
+
+
+def _judged(words: tuple[str, ...], seen: Trace, rules: _Rules, last_words: str) -> Traced:
+    outside = [item for item in seen.accesses if not rules.is_inside(item.path)]
+    # What a program of the host does is not told; it was started by one of the prefix, which is.
+    told = [item for item in outside if not item.by or rules.is_inside(item.by)]
+    allowed = tuple(item for item in told if rules.allows(item))
+    return Traced(
+        command=words,
+        status=seen.status,
+        opened=len({item.path for item in seen.accesses if rules.is_inside(item.path) and _is_there(item)}),
+        allowed=allowed,
+        foreign=tuple(item for item in told if item not in allowed),
+        gaps=seen.gaps,
+        last_words=last_words,
+    )
+
+
+def _is_there(access: Access) -> bool:
+    return access.how is not How.TRIED
+
+
+def findings_of(run: Traced, prefix: Path, policy: Policy) -> Iterator[Finding]:
+    """Yield what a run proves against the policy; a file that is both opened and mapped is told once."""
+    severity = Severity.ERROR if policy.sealed else Severity.NOTE
+    command = shlex.join(run.command)
+    mapped = {(item.path, item.by) for item in run.foreign if item.how is How.MAPPED}
+    for item in run.foreign:
+        if item.how is How.OPENED and (item.path, item.by) in mapped:
+            continue
+        is_wrapper = item.how is How.EXECUTED and _is_wrapper(item.asked)
+        yield Finding(
+            rule="trace",
+            severity=Severity.NOTE if is_wrapper else severity,
+            path=_named(item.by or item.asked, prefix),
+            message=_VERBS[item.how].format(item.path) + (": it is a wrapper script" if is_wrapper else ""),
+            hint=None if is_wrapper else _HINTS[item.how],
+            library=item.path,
+            detail=(f"seen in `{command}`",),
+        )
+    for gap in run.gaps:
+        yield Finding(
+            rule="trace",
+            severity=severity,
+            path=str(prefix),
+            message=f"`{command}` was not seen whole: {gap}",
+        )
+    if run.status:
+        yield Finding(
+            rule="trace",
+            severity=severity,
+            path=str(prefix),
+            message=f"`{command}` ended with status {run.status}: that it runs is not proven",
+            hint=run.last_words.rpartition("\n")[2] or None,
+            detail=tuple(run.last_words.splitlines()),
+        )
+
+
+def _is_wrapper(path: str) -> bool:
+    """Whether a file is a script that belljar made to start a program (form `sh`)."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_WRAPPER)) == _WRAPPER
+    except OSError:
+        return False
+
+
+def _named(path: str, prefix: Path) -> str:
+    """Return a path of the prefix as the report names it."""
+    top = prefix.resolve()
+    return str(prefix / PurePath(path).relative_to(top)) if PurePath(path).is_relative_to(top) else path

@@ -1,0 +1,407 @@
+"""Which files a command opens, maps and executes, with all that it starts: a tracer by ptrace(2).
+
+Whoever wants to prove that a program reads nothing of its host has to see what the kernel does for it, not
+what the program says. Every system call of every process stops here; for those that open a file the kernel's
+own answer is recorded: what /proc/PID/fd/N leads to, links resolved. Attempts that fail count too: on another
+machine the file may be there. What a loader maps is seen in its mmap calls; what exec maps itself (the
+interpreter of PT_INTERP, without any call), and what is mapped at the end, in /proc/PID/maps. Files that the
+command itself made are left out, by whatever name they are opened.
+
+Three processes: the caller, a tracer of its own (waiting for all children is no business of the caller's) and
+the command. When the tracer dies, everything that it traces is killed.
+
+Not seen are files that come by io_uring, and system calls of another machine's ABI; both are told as gaps.
+Rejected: strace (may be missing), fanotify (needs root), LD_AUDIT and LD_PRELOAD (the program's loader has to
+play along, and exec and static programs escape them), eBPF (needs root).
+"""
+
+import contextlib
+import ctypes
+import enum
+import errno
+import json
+import os
+import select
+import signal
+import struct
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import NoReturn
+
+from belljar.sandbox import kernel
+from belljar.sandbox.diagnosis import SandboxError
+
+_SEIZE, _SYSCALL, _LISTEN, _SYSCALL_INFO = 0x4206, 24, 0x4208, 0x420E
+# PTRACE_O_TRACESYSGOOD, TRACEFORK, TRACEVFORK, TRACECLONE, TRACEEXEC, TRACEEXIT, EXITKILL
+_OPTIONS = 1 | 2 | 4 | 8 | 16 | 64 | 1 << 20
+_EXEC, _EXIT, _STOP = 4, 6, 128
+_SYSCALL_STOP = signal.SIGTRAP | 0x80
+_STOPPING = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+_ALL = 0x40000000  # __WALL of waitpid(2): threads too
+_ENTRY, _LEAVE = 1, 2
+# struct ptrace_syscall_info: op, arch; then number and six arguments, or result and whether it is an error.
+_HEAD, _CALL, _RESULT = struct.Struct("<B3xI16x"), struct.Struct("<7Q"), struct.Struct("<qB")
+_ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_CWD, _PATH, _RESTART = -100, 4096, 512
+_IO_URING, _OPENAT2 = 425, 437
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opener:
+    """Where a system call has the directory (None: it has none), the path and the flags of what it opens."""
+
+    directory: int | None = None
+    path: int | None = None
+    flags: int | None = None
+
+
+_AT = _Opener(directory=0, path=1, flags=2)
+_OPENERS = {
+    "x86_64": {
+        2: _Opener(path=0, flags=1),
+        85: _Opener(path=0),
+        257: _AT,
+        304: _Opener(),
+        _OPENAT2: _AT,
+        59: _Opener(path=0),
+        322: _Opener(directory=0, path=1),
+    },
+    "aarch64": {
+        56: _AT,
+        265: _Opener(),
+        _OPENAT2: _AT,
+        221: _Opener(path=0),
+        281: _Opener(directory=0, path=1),
+    },
+}.get(os.uname().machine, {})
+"""open, creat, openat, open_by_handle_at, openat2, execve, execveat."""
+_CREAT = 85 if os.uname().machine == "x86_64" else -1
+_EXECS, _MMAP = {"x86_64": ((59, 322), 9), "aarch64": ((221, 281), 222)}.get(os.uname().machine, ((), -1))
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.restype = ctypes.c_long
+_libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+
+
+class How(enum.StrEnum):
+    """What was done with a file."""
+
+    OPENED = "opened"
+    TRIED = "tried"
+    """It could not be opened: it was not there, or may not be read."""
+    MAPPED = "mapped"
+    """As code."""
+    EXECUTED = "executed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Access:
+    """A file, by its path without links, the name it was asked for by, and the program that asked."""
+
+    path: str
+    how: How
+    by: str
+    asked: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """How a command ended (negative: the signal), what it did with files, and what could not be seen."""
+
+    status: int
+    accesses: tuple[Access, ...]
+    gaps: tuple[str, ...]
+
+
+def trace(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: str,
+    output: int,
+    timeout: float,
+) -> Trace:
+    """Run a command, whose first word is a path, to the end of all that it starts.
+
+    It reads nothing, and writes to the descriptor `output`. Raises SandboxError when it cannot be traced or
+    started, or does not end within `timeout` seconds; nothing of it is left then.
+    """
+    if not _OPENERS:
+        raise SandboxError("trace", f"not known how on {os.uname().machine}")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    reading, writing = os.pipe()
+    tracer = os.fork()
+    if tracer == 0:
+        _be_tracer(argv, env, cwd, output, writing)
+    os.close(writing)
+    try:
+        report = _read(reading, time.monotonic() + timeout)
+    finally:
+        os.close(reading)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(tracer, signal.SIGKILL)
+        os.waitpid(tracer, 0)
+    if report is None:
+        raise SandboxError("trace", f"{argv[0]} did not end within {timeout:g} seconds")
+    value = json.loads(report or b'{"error": "the tracer died"}')
+    if "error" in value:
+        raise SandboxError("trace", value["error"], hint=value.get("hint"))
+    accesses = (Access(**item | {"how": How(item["how"])}) for item in value["accesses"])
+    return Trace(status=value["status"], accesses=tuple(accesses), gaps=tuple(value["gaps"]))
+
+
+def _read(pipe: int, deadline: float) -> bytes | None:
+    """Return what comes through a pipe until it ends; None when time runs out first."""
+    report = b""
+    while (left := deadline - time.monotonic()) > 0:
+        if not select.select([pipe], [], [], left)[0]:
+            continue
+        chunk = os.read(pipe, 1 << 16)
+        if not chunk:
+            return report
+        report += chunk
+    return None
+
+
+def _be_tracer(argv: Sequence[str], env: Mapping[str, str], cwd: str, output: int, pipe: int) -> NoReturn:
+    """Be the process that traces; tell what was seen through the pipe."""
+    try:
+        kernel.die_with_parent(signal.SIGKILL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        report = json.dumps(_traced(argv, env, cwd, output))
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's to hear
+        words = (error.strerror or str(error)) if isinstance(error, OSError) else str(error) or repr(error)
+        report = json.dumps({"error": words, "hint": _hint(error)})
+    rest = memoryview(report.encode())
+    while rest:
+        rest = rest[os.write(pipe, rest) :]
+    os._exit(0)
+
+
+def _hint(error: BaseException) -> str | None:
+    if isinstance(error, PermissionError):
+        return "ptrace is forbidden here: by a container's seccomp filter, or kernel.yama.ptrace_scope=3"
+    return None
+
+
+def _traced(argv: Sequence[str], env: Mapping[str, str], cwd: str, output: int) -> dict[str, object]:
+    reading, writing = os.pipe()
+    root = os.fork()
+    if root == 0:
+        _be_command(argv, env, cwd, output, (reading, writing))
+    os.close(reading)
+    _ptrace(_SEIZE, root, 0, _OPTIONS)
+    os.write(writing, b"go")
+    os.close(writing)
+    log = _Log(root)
+    status = _follow(root, log)
+    if not log.has_started:
+        raise OSError(0, f"{argv[0]} cannot be executed")
+    accesses = [asdict(item) for item in sorted(log.accesses)]
+    return {"status": status, "accesses": accesses, "gaps": sorted(log.gaps)}
+
+
+def _be_command(
+    argv: Sequence[str], env: Mapping[str, str], cwd: str, output: int, pipe: tuple[int, int]
+) -> NoReturn:
+    """Be the command, once it is traced."""
+    try:
+        os.close(pipe[1])
+        if os.read(pipe[0], 2) != b"go":
+            os._exit(127)
+        nothing = os.open("/dev/null", os.O_RDONLY)
+        for number, descriptor in enumerate((nothing, output, output)):
+            os.dup2(descriptor, number)
+        kernel.close_range(3, 2**32 - 1)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.chdir(cwd)
+        os.execve(argv[0], list(argv), dict(env))
+    finally:
+        os._exit(127)
+
+
+def _ptrace(request: int, process: int, address: int, data: int) -> int:
+    result: int = _libc.ptrace(request, process, address, data)
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"ptrace: {os.strerror(number)}")
+    return result
+
+
+def _follow(root: int, log: "_Log") -> int:
+    """Let all processes run from stop to stop until none is left; return how the first one ended."""
+    ended = -signal.SIGKILL
+    while True:
+        try:
+            process, status = os.waitpid(-1, _ALL)
+        except ChildProcessError:
+            return ended
+        if not os.WIFSTOPPED(status):
+            log.forget(process)
+            ended = os.waitstatus_to_exitcode(status) if process == root else ended
+            continue
+        # A process may be killed at any moment, and be gone for whoever asks.
+        with contextlib.suppress(OSError):
+            request, passed = log.stopped(process, os.WSTOPSIG(status), status >> 16)
+            _ptrace(request, process, 0, passed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pending:
+    """A system call that has begun: its number, and what it is about to open."""
+
+    number: int
+    asked: str = ""
+    by: str = ""
+    makes: bool = False
+
+
+class _Log:
+    """What was seen so far."""
+
+    def __init__(self, root: int) -> None:
+        self.accesses: set[Access] = set()
+        self.gaps: set[str] = set()
+        self.has_started = False
+        self._root = root
+        self._pending: dict[int, _Pending] = {}
+        self._made: set[tuple[int, int]] = set()
+        self._buffer = ctypes.create_string_buffer(128)
+
+    def forget(self, process: int) -> None:
+        """Forget a process, whose number may come again."""
+        self._pending.pop(process, None)
+
+    def stopped(self, process: int, number: int, event: int) -> tuple[int, int]:
+        """Look at a process that has stopped; return how it is to go on, and with which signal."""
+        if event == _STOP:
+            return (_LISTEN if number in _STOPPING else _SYSCALL), 0
+        with contextlib.suppress(OSError):
+            if event == _EXEC:
+                self._executed(process)
+            elif event == _EXIT:
+                self._mapped(process)
+            elif number == _SYSCALL_STOP:
+                self._called(process)
+        is_signal = not event and number != _SYSCALL_STOP
+        return _SYSCALL, number if is_signal else 0
+
+    def _called(self, process: int) -> None:
+        size = _ptrace(_SYSCALL_INFO, process, len(self._buffer), ctypes.addressof(self._buffer))
+        info = self._buffer.raw[:size]
+        kind, arch = _HEAD.unpack_from(info)
+        if not self.has_started:  # our own preparations
+            return
+        if arch != _ARCHES[os.uname().machine]:
+            self.gaps.add(f"{_program(process)}: system calls of another machine's ABI ({arch:#x})")
+        elif kind == _ENTRY:
+            number, *arguments = _CALL.unpack_from(info, _HEAD.size)
+            self._begun(process, number, arguments)
+        elif kind == _LEAVE and (pending := self._pending.pop(process, None)) is not None:
+            result, is_error = _RESULT.unpack_from(info, _HEAD.size)
+            self._done(process, pending, -result if is_error else 0, result)
+
+    def _begun(self, process: int, number: int, arguments: Sequence[int]) -> None:
+        if number & _ALL or number == _IO_URING:
+            what = "io_uring" if number == _IO_URING else "system calls of the x32 ABI"
+            self.gaps.add(f"{_program(process)}: {what}")
+        opener = _OPENERS.get(number)
+        if number == _MMAP and arguments[2] & 4 and not arguments[3] & 0x20:  # PROT_EXEC, no MAP_ANONYMOUS
+            path = os.readlink(f"/proc/{process}/fd/{_signed(arguments[4])}")
+            self._add(process, path, How.MAPPED, path)
+        if opener is None:
+            return
+        asked = "" if opener.path is None else _asked(process, opener, arguments)
+        flags = 0 if opener.flags is None else arguments[opener.flags]
+        if number == _OPENAT2:
+            flags = int.from_bytes(_memory(process, flags, 8), "little")
+        makes = bool(number == _CREAT or flags & os.O_CREAT) and not os.path.exists(asked)
+        makes = makes or flags & os.O_TMPFILE == os.O_TMPFILE
+        self._pending[process] = _Pending(number=number, asked=asked, by=_program(process), makes=makes)
+
+    def _done(self, process: int, pending: _Pending, error: int, result: int) -> None:
+        if pending.number in _EXECS or error >= _RESTART:
+            return
+        if error:
+            if error != errno.EFAULT and pending.asked:
+                path = os.path.realpath(pending.asked)
+                self.accesses.add(Access(path=path, how=How.TRIED, by=pending.by, asked=pending.asked))
+            return
+        place = f"/proc/{process}/fd/{result}"
+        if pending.makes:
+            info = os.stat(place)
+            self._made.add((info.st_dev, info.st_ino))
+        self._add(process, os.readlink(place), How.OPENED, pending.asked, place)
+
+    def _executed(self, process: int) -> None:
+        """Record a program that has begun, and the interpreter that the kernel has mapped with it."""
+        program = os.readlink(f"/proc/{process}/exe")
+        pending = self._pending.pop(process, _Pending(number=0, asked=program))
+        self.has_started = True
+        self._add(process, program, How.EXECUTED, pending.asked, by=pending.by)
+        self._mapped(process)
+
+    def _mapped(self, process: int) -> None:
+        with open(f"/proc/{process}/maps", encoding="utf-8", errors="surrogateescape") as maps:
+            for line in maps:
+                fields = line.rstrip("\n").split(None, 5)
+                if len(fields) == 6 and "x" in fields[1]:
+                    self._add(process, fields[5], How.MAPPED, fields[5])
+
+    def _add(
+        self, process: int, path: str, how: How, asked: str, place: str = "", *, by: str | None = None
+    ) -> None:
+        """Record a file, unless it is none, or the command's own."""
+        if not path.startswith("/") or path.startswith(("/memfd:", "/SYSV", "/anon_hugepage")):
+            return
+        with contextlib.suppress(OSError):
+            info = os.stat(place or path)
+            if (info.st_dev, info.st_ino) in self._made:
+                return
+        program = _program(process) if by is None else by
+        self.accesses.add(Access(path=path, how=how, by=program, asked=asked))
+
+
+def _program(process: int) -> str:
+    try:
+        return os.readlink(f"/proc/{process}/exe")
+    except OSError:
+        return ""
+
+
+def _signed(value: int) -> int:
+    """Return a descriptor, of which the kernel takes 32 bits."""
+    return (value & 0xFFFFFFFF) - ((value & 0x80000000) << 1)
+
+
+def _asked(process: int, opener: _Opener, arguments: Sequence[int]) -> str:
+    """Return the path that a call names, absolute."""
+    assert opener.path is not None
+    path = os.fsdecode(b"".join(_string(process, arguments[opener.path])))
+    directory = _CWD if opener.directory is None else _signed(arguments[opener.directory])
+    where = "cwd" if directory == _CWD else f"fd/{directory}"
+    return path if path.startswith("/") else os.path.join(os.readlink(f"/proc/{process}/{where}"), path)
+
+
+def _string(process: int, address: int) -> Iterator[bytes]:
+    """Yield the pieces of a NUL-terminated string, page by page."""
+    left = _PATH
+    while left > 0:
+        size = min(_PATH - address % _PATH, left)
+        piece, end, _ = _memory(process, address, size).partition(b"\0")
+        yield piece
+        if end:
+            return
+        address, left = address + size, left - size
+
+
+def _memory(process: int, address: int, size: int) -> bytes:
+    descriptor = os.open(f"/proc/{process}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.pread(descriptor, size, address)
+    finally:
+        os.close(descriptor)

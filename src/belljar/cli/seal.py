@@ -10,6 +10,12 @@ from belljar.cli.talk import format_option, progress, show
 @click.command()
 @click.argument("prefix", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--from-host", metavar="NAME", multiple=True, help="Leave a library to the host: libcuda.so.1.")
+@click.option(
+    "--launcher",
+    type=click.Choice(["embedded", "static", "sh", "auto"]),
+    help="How programs find their loader: by themselves (embedded, the default), by a small program or a"
+    " script in their place; auto: embedded where that can be, else static.",
+)
 @click.option("--locale", "locales", metavar="NAME", multiple=True, help="Bundle a locale: de_DE.UTF-8.")
 @click.option(
     "--root",
@@ -24,6 +30,7 @@ from belljar.cli.talk import format_option, progress, show
 def command(
     prefix: Path,
     from_host: tuple[str, ...],
+    launcher: str | None,
     locales: tuple[str, ...],
     root: Path,
     dry_run: bool,
@@ -44,6 +51,7 @@ def command(
       belljar seal ./prefix --check
     """
     from belljar.seal import doing
+    from belljar.seal.launcher import Form
     from belljar.seal.plan import Options, plan
 
     if check:
@@ -51,8 +59,12 @@ def command(
         lines = [f"{fault.path}: {fault.what}" for fault in faults] or [f"{prefix}: the seal is whole"]
         show(form, lines, {"faults": [{"path": item.path, "what": item.what} for item in faults]})
         return 1 if faults else 0
+    wanted = None if launcher is None else Form(launcher)
     with progress() as watch:
-        sealing = plan(prefix, Options(root=root, from_host=from_host, locales=locales), progress=watch)
+        if not dry_run:
+            doing.recover(prefix, progress=watch)
+        options = Options(root=root, from_host=from_host, locales=locales, form=wanted)
+        sealing = plan(prefix, options, progress=watch)
         if not dry_run:
             doing.seal(sealing, progress=watch)
     count = len(sealing.programs)

@@ -20,10 +20,12 @@ def command(prefix: Path, dry_run: bool, form: str) -> int:
     """
     from belljar.seal import doing
 
-    plan = doing.unseal_plan(prefix)
-    if not dry_run:
-        with progress() as watch:
+    with progress() as watch:
+        if not dry_run:
+            doing.recover(prefix, progress=watch)
+        plan = doing.unseal_plan(prefix)
+        if not dry_run:
             doing.unseal(plan, progress=watch)
-    lines = plan.describe() if dry_run else [f"unsealed {len(plan.changes)} files of {prefix}"]
+    lines = plan.describe() if dry_run else [f"unsealed {plan.files} files of {prefix}"]
     show(form, lines or ["nothing to do"], {"plan": plan.describe()})
-    return 1 if plan.refusals else 0
+    return 1 if plan.changes.refusals else 0

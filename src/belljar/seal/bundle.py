@@ -25,10 +25,10 @@ from belljar.elf import ElfError, read
 from belljar.elf.edit import edit
 from belljar.elf.names import EditRefused, RemoveRunpath
 from belljar.errors import InputError
+from belljar.seal import record as record_file
 from belljar.seal.libc import private_libc, private_loader
 from belljar.splice import Splice, spliced
 
-RECORD = "seal.json"
 LIBC = "libc.so.6"
 HOST_DIRECTORIES = (
     "/usr/lib/x86_64-linux-gnu",
@@ -124,7 +124,7 @@ def _write(bundle: Bundle, directory: Path, record: Mapping[str, Any]) -> None:
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).symlink_to(target)
     whole = json.dumps({**record, "files": digests}, indent=1, sort_keys=True) + "\n"
-    _write_file(directory / RECORD, whole.encode(errors="surrogateescape"))
+    _write_file(directory / record_file.NAME, whole.encode(errors="surrogateescape"))
     _settle(directory)
 
 

@@ -1,15 +1,17 @@
 """Sealing a prefix, taking it back, and looking whether a seal is whole.
 
 The private directory is made beside its place and renamed in first: until a program is changed nothing leads
-to it. Then the programs are changed, each wholly or not at all (belljar.relocate.moving). A crash in between
-leaves a prefix of which some programs are sealed and all run; sealing again completes it, `unseal` goes back.
+to it. Then the programs are changed, each wholly or not at all: edited (belljar.relocate.moving), or moved
+behind a launcher (belljar.seal.wrapped). A crash in between leaves a prefix of which some programs are
+sealed and all run, and directories under names that `recover` knows; sealing again completes it, `unseal`
+goes back.
 """
 
 import base64
 import contextlib
-import json
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,18 @@ from typing import Any
 from belljar import fsys
 from belljar.elf.names import EditRefused
 from belljar.elf.sealed import seal_of
-from belljar.errors import InputError
+from belljar.errors import HostError, InputError, IntegrityError
 from belljar.relocate.change import FileChange, Plan, Refusal
 from belljar.relocate.moving import carry_out, resume
-from belljar.seal import bundle
+from belljar.seal import bundle, record
 from belljar.seal.embed import unembed
+from belljar.seal.launcher import Form
 from belljar.seal.plan import SEALED, Sealing
-from belljar.seal.survey import PRIVATE, Kind, survey
-from belljar.splice import Splice, inverse
+from belljar.seal.record import PRIVATE
+from belljar.seal.survey import Kind, survey
+from belljar.seal.wrapped import is_wrapped, unwrap, wrap
+from belljar.splice import Splice, inverse, spliced
 from belljar.types import Progress, quiet
-
-VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +39,34 @@ class Fault:
 
     path: str
     what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsealing:
+    """What taking a seal back takes: edits, and launchers (path, program) that go."""
+
+    changes: Plan
+    wrapped: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def files(self) -> int:
+        """How many files change."""
+        return len(self.changes.changes) + len(self.wrapped)
+
+    def describe(self) -> list[str]:
+        """Return the plan for a person."""
+        lines = [f"{path}: program: comes back from {inner}" for path, inner in self.wrapped]
+        return lines + self.changes.describe()
+
+
+def recover(prefix: Path, *, progress: Progress = quiet) -> None:
+    """Complete what a killed `seal` or `unseal` began; to be called before a plan is made.
+
+    Raises HostError when that cannot be written, or another process is at work on the prefix.
+    """
+    with _alone(prefix):
+        _settle(prefix)
+    resume(prefix, keep=False, progress=progress)
 
 
 def seal(sealing: Sealing, *, progress: Progress = quiet) -> None:
@@ -48,19 +79,25 @@ def seal(sealing: Sealing, *, progress: Progress = quiet) -> None:
         listing = "\n".join(f"  {item.describe()}" for item in sealing.changes.refusals[:20])
         raise InputError(f"{sealing.prefix}: cannot be sealed:\n{listing}")
     resume(sealing.prefix, keep=False, progress=progress)
-    if sealing.bundle is not None:
-        _place(sealing.bundle, sealing.prefix / PRIVATE, _record(sealing))
-    if sealing.changes.changes:
-        carry_out(sealing.changes, keep=False, progress=progress)
+    with _alone(sealing.prefix):
+        _settle(sealing.prefix)
+        if sealing.bundle is not None:
+            _place(sealing.bundle, sealing.prefix / PRIVATE, _record(sealing))
+        if sealing.changes.changes:
+            carry_out(sealing.changes, keep=False, progress=progress)
+        for item in sealing.wraps:
+            wrap(sealing.prefix, item)
 
 
-def unseal_plan(prefix: Path) -> Plan:
+def unseal_plan(prefix: Path) -> Unsealing:
     """Return the changes that take a seal back; raises InputError when the prefix holds none."""
     prefix = prefix.resolve()
     changes: list[FileChange] = []
     refusals = []
+    told = record.read(prefix)
+    wrapped = record.wrapped(told)
     for item in survey(prefix):
-        if item.kind is not Kind.SEALED:
+        if item.kind is not Kind.SEALED or item.path in wrapped.values():
             continue
         try:
             splices = unembed((prefix / item.path).read_bytes())
@@ -72,32 +109,37 @@ def unseal_plan(prefix: Path) -> Plan:
         changes.append(
             FileChange(path=item.path, kind="elf", splices=splices, reasons=reasons, aliases=names)
         )
-    changes += _restored(prefix)
-    if not changes and not refusals and not (prefix / PRIVATE / bundle.RECORD).exists():
+    changes += _restored(prefix, told or {})
+    if not changes and not refusals and told is None:
         raise InputError(f"{prefix}: is not sealed")
-    return Plan(tree=prefix, moves=(), changes=tuple(changes), refusals=tuple(refusals))
+    plan = Plan(tree=prefix, moves=(), changes=tuple(changes), refusals=tuple(refusals))
+    return Unsealing(changes=plan, wrapped=tuple(sorted(wrapped.items())))
 
 
-def unseal(plan: Plan, *, progress: Progress = quiet) -> None:
+def unseal(unsealing: Unsealing, *, progress: Progress = quiet) -> None:
     """Take a seal back: programs and libraries as they were, the private directory gone.
 
-    Raises InputError when the plan has refusals; nothing is changed then.
+    Raises InputError when the plan has refusals; nothing is changed then. HostError when the prefix cannot be
+    written.
     """
+    plan, prefix = unsealing.changes, unsealing.changes.tree
     if plan.refusals:
         listing = "\n".join(f"  {item.describe()}" for item in plan.refusals[:20])
-        raise InputError(f"{plan.tree}: cannot be unsealed:\n{listing}")
-    resume(plan.tree, keep=False, progress=progress)
-    if plan.changes:
-        carry_out(plan, keep=False, progress=progress)
-    private = plan.tree / PRIVATE
-    if private.exists():
-        is_new = (read_record(plan.tree) or {}).get("lib_is_new", False)
-        gone = plan.tree / f".belljar-{os.urandom(6).hex()}"
-        private.rename(gone)
-        if is_new:
-            with contextlib.suppress(OSError):  # somebody else put something there
-                private.parent.rmdir()
-        fsys.remove_tree(gone)
+        raise InputError(f"{prefix}: cannot be unsealed:\n{listing}")
+    resume(prefix, keep=False, progress=progress)
+    with _alone(prefix):
+        if plan.changes:
+            carry_out(plan, keep=False, progress=progress)
+        for path, inner in unsealing.wrapped:
+            unwrap(prefix, path, inner)
+        told = record.read(prefix) or {}
+        directories = [*told.get("made", ()), *(["lib"] if told.get("lib_is_new") else ())]
+        if (prefix / PRIVATE).exists():
+            (prefix / PRIVATE).rename(prefix / _GONE)
+        for path in sorted(directories, key=len, reverse=True):
+            with contextlib.suppress(OSError):  # somebody else put something there, or took it away
+                (prefix / path).rmdir()
+        _settle(prefix)
 
 
 def check(prefix: Path) -> tuple[Fault, ...]:
@@ -106,50 +148,69 @@ def check(prefix: Path) -> tuple[Fault, ...]:
     Raises InputError when it is not sealed.
     """
     prefix = prefix.resolve()
-    record = read_record(prefix)
-    if record is None:
+    told = record.read(prefix)
+    if told is None:
         raise InputError(f"{prefix}: is not sealed")
-    return tuple(sorted([*_damage(prefix, record), *_wants(prefix)], key=lambda fault: fault.path))
-
-
-def read_record(prefix: Path) -> dict[str, Any] | None:
-    """Return what was recorded when a prefix was sealed; None when it was not.
-
-    Raises InputError when the record is damaged.
-    """
-    path = prefix / PRIVATE / bundle.RECORD
-    try:
-        record = json.loads(path.read_bytes())
-        if record["version"] != VERSION or not isinstance(record["files"], dict):
-            raise ValueError(f"version {record['version']!r}")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged: {error}", hint="seal the prefix again") from error
-    found: dict[str, Any] = record
-    return found
+    return tuple(sorted([*_damage(prefix, told), *_wants(prefix, told)], key=lambda fault: fault.path))
 
 
 def _record(sealing: Sealing) -> dict[str, Any]:
-    """Return what is kept of a plan: how to give libraries back what programs keep themselves."""
+    """Return what is kept of a plan: how to give back what programs do not keep themselves."""
+    prefix = sealing.prefix
     edits = {
         item.path: [_encode(splice) for splice in inverse(item.splices)]
         for item in sealing.changes.changes
         if isinstance(item, FileChange) and item.kind != SEALED
     }
-    before = read_record(sealing.prefix) or {}
-    libraries = before.get("libraries", {}) | edits
-    is_new = before.get("lib_is_new", not (sealing.prefix / PRIVATE).parent.exists())
-    return {"version": VERSION, "form": "embedded", "libraries": libraries, "lib_is_new": is_new}
+    wrapped = {
+        item.path: {"program": item.inner, "directories": list(sealing.search[item.path])}
+        for item in sealing.wraps
+    }
+    made = {
+        parent
+        for item in sealing.wraps
+        for parent in _parents(item.inner)
+        if not os.path.lexists(prefix / parent)
+    }
+    before = record.read(prefix) or {}
+    return {
+        "version": record.VERSION,
+        "form": Form.EMBEDDED if sealing.form is Form.AUTO else sealing.form,
+        "libraries": before.get("libraries", {}) | edits,
+        "wrapped": before.get("wrapped", {}) | wrapped,
+        "made": sorted(made.union(before.get("made", ()))),
+        "lib_is_new": before.get("lib_is_new", not (prefix / PRIVATE).parent.exists()),
+    }
 
 
-def _restored(prefix: Path) -> Iterator[FileChange]:
-    """Yield the changes that give libraries their search paths back."""
-    record = read_record(prefix) or {}
-    for path, edits in record.get("libraries", {}).items():
+def _parents(path: str) -> Iterator[str]:
+    while path := os.path.dirname(path):
+        yield path
+
+
+def _restored(prefix: Path, told: Mapping[str, Any]) -> Iterator[FileChange]:
+    """Yield the changes that give libraries and scripts back; nothing for what is back, or is no more."""
+    for path, edits in told.get("libraries", {}).items():
         splices = tuple(map(_decode, edits))
-        reasons = ("searches as it did before",)
-        yield FileChange(path=path, kind="elf", splices=splices, reasons=reasons)
+        try:
+            image = (prefix / path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        with contextlib.suppress(IntegrityError):
+            spliced(image, inverse(splices), subject=path)
+            continue
+        reasons = ("is as it was before",)
+        aliases = _aliases(prefix, path)
+        yield FileChange(path=path, kind="elf", splices=splices, reasons=reasons, aliases=aliases)
+
+
+def _aliases(prefix: Path, path: str) -> tuple[str, ...]:
+    """Return the other names that a file has in the prefix."""
+    info = (prefix / path).lstat()
+    if info.st_nlink == 1:
+        return ()
+    same = (entry.path for entry in fsys.walk(prefix) if os.path.samestat(entry.info, info))
+    return tuple(other for other in same if other != path)
 
 
 def _encode(splice: Splice) -> list[int | str]:
@@ -161,44 +222,88 @@ def _decode(edit: list[Any]) -> Splice:
     return Splice(offset=int(offset), old=base64.b64decode(old), new=base64.b64decode(new))
 
 
-def _place(made: bundle.Bundle, place: Path, record: dict[str, Any]) -> None:
-    """Make the private directory and rename it to its place; one that is there already goes."""
-    place.parent.mkdir(exist_ok=True)
-    stem = place.with_name(f".belljar-{os.urandom(6).hex()}")
-    fresh, old = stem.with_suffix(".new"), stem.with_suffix(".old")
+_NEW, _OLD, _GONE = (f"lib/.belljar.{end}" for end in ("new", "old", "gone"))
+"""A private directory in the making, one whose place another one is about to take, one that is removed."""
+
+
+def _settle(prefix: Path) -> None:
+    """Put the private directory back where a killed run left it aside; remove what is left over."""
+    place = prefix / PRIVATE
     try:
-        bundle.write(made, fresh, record)
+        if (prefix / _OLD).exists() and not place.exists():
+            (prefix / _OLD).rename(place)
+        for name in (_NEW, _OLD, _GONE):
+            fsys.remove_tree(prefix / name)
+    except OSError as error:
+        raise fsys.explained(error, place) from error
+
+
+def _place(made: bundle.Bundle, place: Path, told: Mapping[str, Any]) -> None:
+    """Make the private directory and rename it to its place; one that is there already goes."""
+    prefix = place.parent.parent
+    fresh, old = prefix / _NEW, prefix / _OLD
+    try:
+        place.parent.mkdir(exist_ok=True)
+        bundle.write(made, fresh, told)
         if place.exists():
             place.rename(old)
         fresh.rename(place)
     except OSError as error:
         raise fsys.explained(error, place) from error
     finally:
-        for path in (fresh, old):
-            if path.exists():
-                fsys.remove_tree(path)
+        _settle(prefix)
 
 
-def _damage(prefix: Path, record: dict[str, Any]) -> Iterator[Fault]:
-    for name, told in record["files"].items():
+@contextlib.contextmanager
+def _alone(prefix: Path) -> Iterator[None]:
+    """Hold the right to seal a prefix: a lock on its directory, which goes with the process."""
+    try:
+        fd = os.open(prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise fsys.explained(error, prefix) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise HostError(
+            f"{prefix}: another process seals or unseals it", hint="wait for it to end"
+        ) from error
+    except OSError as error:
+        raise fsys.explained(error, prefix) from error
+    finally:
+        os.close(fd)
+
+
+def _damage(prefix: Path, told: Mapping[str, Any]) -> Iterator[Fault]:
+    for name, source in told["files"].items():
         path = prefix / PRIVATE / name
         if not path.is_file():
             yield Fault(path=f"{PRIVATE}/{name}", what="is gone")
-        elif fsys.sha256(path) != told.get("sha256"):
+        elif fsys.sha256(path) != source.get("sha256"):
             yield Fault(path=f"{PRIVATE}/{name}", what="is not what was bundled")
 
 
-def _wants(prefix: Path) -> Iterator[Fault]:
+def _wants(prefix: Path, told: Mapping[str, Any]) -> Iterator[Fault]:
     """Yield what is not sealed, and what a sealed program needs and does not find where it looks."""
+    wrapped = {item["program"]: item["directories"] for item in told.get("wrapped", {}).values()}
+    for path, inner in record.wrapped(told).items():
+        if is_wrapped(prefix / path) and not (prefix / inner).is_file():
+            yield Fault(path=path, what=f"starts {inner}, which is gone")
     for item in survey(prefix):
         if item.kind is Kind.PROGRAM:
             yield Fault(path=item.path, what="is not sealed: it starts on the host's loader")
-        found = seal_of((prefix / item.path).read_bytes()) if item.kind is Kind.SEALED else None
-        if found is None:
+        if item.kind is not Kind.SEALED:
             continue
-        here = prefix / os.path.dirname(item.path)
-        if not (here / found.loader).is_file():
-            yield Fault(path=item.path, what=f"has no loader: {found.loader}")
+        if item.path in wrapped:
+            places = [prefix / place for place in wrapped[item.path]]
+        else:
+            found = seal_of((prefix / item.path).read_bytes())
+            if found is None:
+                continue
+            here = prefix / os.path.dirname(item.path)
+            places = [here / place for place in found.directories]
+            if not (here / found.loader).is_file():
+                yield Fault(path=item.path, what=f"has no loader: {found.loader}")
         for name in item.needed:
-            if not any((here / place / name).exists() for place in found.directories):
+            if not any((place / name).exists() for place in places):
                 yield Fault(path=item.path, what=f"needs {name}, which is in none of its directories")

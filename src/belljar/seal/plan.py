@@ -11,9 +11,10 @@ that leads nowhere: a prefix is sealed whole or not at all.
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from belljar.elf import ElfError
 from belljar.elf.edit import edit
@@ -24,10 +25,14 @@ from belljar.ldso import Cache, Closure, Libc, Surroundings, resolve
 from belljar.ldso.cpu import baseline
 from belljar.ldso.root import Place
 from belljar.relocate.change import FileChange, Plan, Refusal
+from belljar.seal import record
 from belljar.seal.bundle import LIBC, Bundle, licenses_of
 from belljar.seal.embed import embed
+from belljar.seal.launcher import Form, Launch, content, options_of
 from belljar.seal.libc import VARIABLES
-from belljar.seal.survey import PRIVATE, Binary, Kind, survey
+from belljar.seal.record import PRIVATE
+from belljar.seal.survey import Binary, Kind, survey
+from belljar.seal.wrapped import Wrap, inner_of
 from belljar.types import Event, Progress, quiet
 
 _SERVICES = ("libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2", "libgcc_s.so.1")
@@ -40,20 +45,31 @@ SEALED = "program"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What is asked for: the system that libraries come from, names that stay the host's, locales."""
+    """What is asked for: the system that libraries come from, names that stay the host's, locales.
+
+    `form` None is that in which the prefix was sealed before, else embedded.
+    """
 
     root: Path = Path("/")
     from_host: tuple[str, ...] = ()
     locales: tuple[str, ...] = ()
+    form: Form | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealing:
-    """A plan for `prefix`: what is bundled, which files change, what is left alone or is sealed already."""
+    """A plan for `prefix`: what is bundled, which files change, what is left alone or is sealed already.
+
+    `wraps` are programs that get a launcher; `search` are the directories of the prefix that each program
+    searches for libraries.
+    """
 
     prefix: Path
     bundle: Bundle | None
     changes: Plan
+    form: Form = Form.EMBEDDED
+    wraps: tuple[Wrap, ...] = ()
+    search: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     left: tuple[Binary, ...] = ()
     sealed: tuple[str, ...] = ()
 
@@ -61,12 +77,13 @@ class Sealing:
     def programs(self) -> tuple[str, ...]:
         """The paths of the programs that are sealed by it."""
         changes = (item for item in self.changes.changes if isinstance(item, FileChange))
-        return tuple(item.path for item in changes if item.kind == SEALED)
+        edited = (item.path for item in changes if item.kind == SEALED)
+        return (*edited, *(item.path for item in self.wraps))
 
     def describe(self) -> list[str]:
         """Return the plan for a person."""
         lines = self.bundle.describe() if self.bundle else []
-        lines += self.changes.describe()
+        lines += [*(item.describe() for item in self.wraps), *self.changes.describe()]
         lines += [f"{item.path}: left alone: {item.reason}" for item in self.left]
         return lines + [f"{path}: is sealed already" for path in self.sealed]
 
@@ -88,6 +105,7 @@ def plan(prefix: Path, options: Options | None = None, *, progress: Progress = q
     """
     options = options or Options()
     prefix = prefix.resolve()
+    form = _form(prefix, options)
     try:
         binaries = tuple(survey(prefix))
     except OSError as error:
@@ -97,14 +115,42 @@ def plan(prefix: Path, options: Options | None = None, *, progress: Progress = q
     left = tuple(item for item in binaries if item.kind is Kind.LEFT)
     if not programs:
         nothing = Plan(tree=prefix, moves=())
-        return Sealing(prefix=prefix, bundle=None, changes=nothing, left=left, sealed=sealed)
+        return Sealing(prefix=prefix, bundle=None, changes=nothing, form=form, left=left, sealed=sealed)
     found = _closures(prefix, binaries, options, progress)
     bundle = None if found.refusals else _bundle(found, options)
-    changes = [] if bundle is None else list(_changes(prefix, binaries, bundle, found))
+    changes = [] if bundle is None else list(_changes(_Making(prefix, form, bundle, found), binaries))
     refusals = found.refusals + [item for item in changes if isinstance(item, Refusal)]
     edits = [item for item in changes if isinstance(item, FileChange)]
     whole = Plan(tree=prefix, moves=(), changes=tuple(edits), refusals=tuple(sorted(refusals)))
-    return Sealing(prefix=prefix, bundle=bundle, changes=whole, left=left, sealed=sealed)
+    wraps = tuple(item for item in changes if isinstance(item, Wrap))
+    search = {
+        name: tuple(_search(prefix, item, bundle, found))
+        for item in programs
+        for name in item.names
+        if bundle
+    }
+    return Sealing(
+        prefix=prefix,
+        bundle=bundle,
+        changes=whole,
+        form=form,
+        wraps=wraps,
+        search=search,
+        left=left,
+        sealed=sealed,
+    )
+
+
+def _form(prefix: Path, options: Options) -> Form:
+    """Return the form that is meant; raises InputError for another than the prefix is sealed in."""
+    told = record.read(prefix)
+    before = None if told is None else Form(told["form"])
+    wanted = options.form or before or Form.EMBEDDED
+    if before is not None and before != (Form.EMBEDDED if wanted is Form.AUTO else wanted):
+        raise InputError(
+            f"{prefix}: is sealed in the form {before}, not {wanted}", hint=f"first: belljar unseal {prefix}"
+        )
+    return wanted
 
 
 def _closures(prefix: Path, binaries: Sequence[Binary], options: Options, progress: Progress) -> _Found:
@@ -230,47 +276,110 @@ def _normalised(locale: str) -> str:
     return f"{language}{dot}{'iso' if letters.isdecimal() else ''}{letters}{at}{variant}"
 
 
-def _changes(
-    prefix: Path, binaries: Iterable[Binary], bundle: Bundle, found: _Found
-) -> Iterator[FileChange | Refusal]:
+class _Making(NamedTuple):
+    """What is known when the changes are made."""
+
+    prefix: Path
+    form: Form
+    bundle: Bundle
+    found: _Found
+
+
+def _changes(making: _Making, binaries: Iterable[Binary]) -> Iterator[FileChange | Wrap | Refusal]:
     """Yield the edits of programs and of libraries that have search paths, and what refuses to be edited."""
     for item in binaries:
         try:
             if item.kind is Kind.PROGRAM:
-                yield _sealed(prefix, item, bundle, found)
+                yield from _sealed(making, item)
             elif item.kind is Kind.LIBRARY and item.search:
-                yield from _retagged(prefix, item)
+                yield from _retagged(making.prefix, item)
         except (ElfError, EditRefused) as error:
             yield Refusal(path=item.path, reason=error.message)
 
 
-def _sealed(prefix: Path, item: Binary, bundle: Bundle, found: _Found) -> FileChange:
-    directory = os.path.dirname(item.path)
+def _sealed(making: _Making, item: Binary) -> Iterator[FileChange | Wrap | Refusal]:
+    """Yield how a program comes to start on its loader."""
+    if making.form in (Form.STATIC, Form.SH):
+        yield from _wrapped(making, item, making.form)
+        return
+    image = (making.prefix / item.path).read_bytes()
+    places = tuple(_search(making.prefix, item, making.bundle, making.found))
+    try:
+        splices = embed(image, _seal(making.bundle, os.path.dirname(item.path), places))
+    except EditRefused as error:
+        if making.form is not Form.AUTO:
+            raise EditRefused(f"{error.message} (--launcher auto starts such programs otherwise)") from error
+        yield from _wrapped(making, item, Form.STATIC)
+        return
+    reason = f"starts on {PRIVATE}/{making.bundle.loader}"
+    yield FileChange(path=item.path, kind=SEALED, splices=splices, reasons=(reason,), aliases=item.names[1:])
+
+
+def _wrapped(making: _Making, item: Binary, form: Form) -> Iterator[Wrap | Refusal]:
+    """Yield a launcher for each of a program's names."""
+    places = tuple(_search(making.prefix, item, making.bundle, making.found))
+    ours = record.wrapped(record.read(making.prefix)).values()
+    for name in item.names:
+        inner = inner_of(name)
+        if inner not in ours and (why := _taken(making.prefix, inner)):
+            yield Refusal(path=name, reason=why)
+            continue
+        here, there = os.path.dirname(name), os.path.dirname(inner)
+        seal = _seal(making.bundle, here, ())
+        launch = Launch(
+            loader=seal.loader,
+            program=_from(here, inner),
+            search=tuple(_from_origin(_from(there, place)) for place in places),
+            options=options_of(making.bundle.files[making.bundle.loader].read_bytes()),
+            variables=seal.variables,
+        )
+        yield Wrap(path=name, inner=inner, content=content(form, item.machine, launch))
+
+
+def _taken(prefix: Path, inner: str) -> str:
+    """Return why a program cannot move to a path of the prefix; nothing where it can."""
+    place = prefix / inner
+    if os.path.lexists(place):
+        return f"would move to {inner}, which is there already"
+    above = next(parent for parent in place.parents if os.path.lexists(parent))
+    if above.resolve() != above or not above.is_dir():
+        return f"would move to {inner}, but {above.relative_to(prefix)} is no directory of the prefix"
+    return ""
+
+
+def _search(prefix: Path, item: Binary, bundle: Bundle, found: _Found) -> Iterator[str]:
+    """Yield the directories of the prefix that a program searches, each once, in their order."""
     own = [path for path in ("lib", "lib64") if (prefix / path).is_dir()]
     hosts = sorted({os.path.dirname(name) for name in bundle.host_links}, key=len)
     places = [PRIVATE, *own, *_own_search(prefix, item), *found.own.get(item.path, ())]
-    places += [f"{PRIVATE}/{name}" for name in hosts]
-    paths = {"LOCPATH": _LOCALE, "GCONV_PATH": _GCONV}
+    yield from dict.fromkeys([*places, *(f"{PRIVATE}/{name}" for name in hosts)])
+
+
+def _seal(bundle: Bundle, directory: str, places: Iterable[str]) -> Seal:
+    """Return the seal of a program in a directory of the prefix."""
     there = {name.partition("/")[0] for name in bundle.trees}
-    seal = Seal(
-        loader=os.path.relpath(f"{PRIVATE}/{bundle.loader}", directory or "."),
-        directories=tuple(os.path.relpath(place or ".", directory or ".") for place in dict.fromkeys(places)),
+    paths = {"LOCPATH": _LOCALE, "GCONV_PATH": _GCONV}
+    return Seal(
+        loader=_from(directory, f"{PRIVATE}/{bundle.loader}"),
+        directories=tuple(_from(directory, place) for place in places),
         variables={
-            VARIABLES[name]: os.path.relpath(f"{PRIVATE}/{path}", directory or ".")
+            VARIABLES[name]: _from(directory, f"{PRIVATE}/{path}")
             for name, path in paths.items()
             if path in there
         },
     )
-    splices = embed((prefix / item.path).read_bytes(), seal)
-    reason = f"starts on {PRIVATE}/{bundle.loader}"
-    return FileChange(path=item.path, kind=SEALED, splices=splices, reasons=(reason,), aliases=item.names[1:])
+
+
+def _from(directory: str, path: str) -> str:
+    """Return how a path of the prefix is reached from a directory of the prefix."""
+    return os.path.relpath(path or ".", directory or ".")
 
 
 def _retagged(prefix: Path, item: Binary) -> Iterator[FileChange]:
     """Let a library's search path lead to the prefix only, and let that of the program count after it."""
     own = _own_search(prefix, item)
     directory = os.path.dirname(item.path)
-    entries = tuple(_from_origin(os.path.relpath(place or ".", directory or ".")) for place in own)
+    entries = tuple(_from_origin(_from(directory, place)) for place in own)
     wish = SetRunpath(entries=entries, tag=PathTag.RPATH, replace=True) if own else RemoveRunpath()
     splices = edit((prefix / item.path).read_bytes(), [wish])
     if splices:

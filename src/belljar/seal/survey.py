@@ -4,7 +4,7 @@ import enum
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from belljar import fsys
@@ -12,9 +12,10 @@ from belljar.elf import Elf, ElfError, read
 from belljar.elf.const import MAGIC, Type
 from belljar.elf.sealed import seal_of
 from belljar.fsys import Entry
+from belljar.seal import record
+from belljar.seal.record import PRIVATE
+from belljar.seal.wrapped import inner_programs, is_wrapped
 
-PRIVATE = "lib/belljar"
-"""Where in a prefix the private loader, libc and libraries lie."""
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
@@ -54,16 +55,24 @@ class Binary:
 def survey(prefix: Path) -> Iterator[Binary]:
     """Yield the ELF files of a prefix in the order of their paths; what is damaged is left alone.
 
-    Raises OSError when something cannot be read.
+    A launcher is none of them; the program that it starts is. Raises OSError when something cannot be read,
+    InputError for a prefix with a damaged seal.
     """
+    wrapped = record.wrapped(record.read(prefix))
+    inner = inner_programs(prefix, wrapped)
+    hidden = set(wrapped.values()) - inner
     entries = [entry for entry in fsys.walk(prefix, enter=_is_theirs) if entry.is_file]
     names: dict[tuple[int, int], list[str]] = {}
     for entry in entries:
-        names.setdefault((entry.info.st_dev, entry.info.st_ino), []).append(entry.path)
+        if entry.path not in hidden:
+            names.setdefault((entry.info.st_dev, entry.info.st_ino), []).append(entry.path)
     for entry in entries:
-        own = names[entry.info.st_dev, entry.info.st_ino]
-        if own[0] == entry.path and _is_elf(prefix / entry.path):
-            yield _binary(tuple(own), entry, (prefix / entry.path).read_bytes())
+        own = names.get((entry.info.st_dev, entry.info.st_ino), [""])
+        if own[0] != entry.path or not _is_elf(prefix / entry.path) or is_wrapped(prefix / entry.path):
+            continue
+        outer = tuple(name for name in own if name not in inner)
+        binary = _binary(outer or tuple(own), entry, prefix / entry.path)
+        yield binary if outer else replace(binary, kind=Kind.SEALED, reason="")
 
 
 def _is_theirs(entry: Entry) -> bool:
@@ -75,20 +84,23 @@ def _is_elf(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def _binary(names: tuple[str, ...], entry: Entry, image: bytes) -> Binary:
+def _binary(names: tuple[str, ...], entry: Entry, path: Path) -> Binary:
+    image = path.read_bytes()
     try:
         elf = read(image, exports=False)
     except ElfError as error:
         return Binary(names=names, kind=Kind.LEFT, machine=0, reason=f"damaged: {error.message}")
     kind, reason = _kind(elf, entry, image)
+    if kind is Kind.PROGRAM and _has_capabilities(path):
+        kind, reason = Kind.LEFT, "has capabilities: its libraries could be chosen by a link to it"
     dynamic = elf.dynamic
-    path = (dynamic.runpath or dynamic.rpath or "") if dynamic else ""
+    search = (dynamic.runpath or dynamic.rpath or "") if dynamic else ""
     return Binary(
         names=names,
         kind=kind,
         machine=elf.header.machine,
         interpreter=elf.interpreter,
-        search=tuple(item for item in path.split(":") if item),
+        search=tuple(item for item in search.split(":") if item),
         needed=dynamic.needed if dynamic else (),
         reason=reason,
     )
@@ -110,3 +122,10 @@ def _kind(elf: Elf, entry: Entry, image: bytes) -> tuple[Kind, str]:
         return Kind.LEFT, f"its loader is not glibc's: {elf.interpreter}"
     is_program = entry.is_executable and (elf.header.type == Type.EXEC or not elf.dynamic.soname)
     return (Kind.PROGRAM if is_program else Kind.LIBRARY), ""
+
+
+def _has_capabilities(path: Path) -> bool:
+    try:
+        return bool(os.getxattr(path, "security.capability"))
+    except OSError:  # it has none, or the filesystem knows none
+        return False

@@ -107,7 +107,7 @@ def _enter_namespaces(sandbox: Sandbox) -> None:
         with contextlib.suppress(PermissionError):
             os.setgroups([])
         kernel.leave_keyring()
-        kernel.unshare(_NAMESPACES)
+        kernel.unshare(_NAMESPACES & ~(kernel.CLONE_NEWNET if sandbox.network else 0))
     with Step("identity"):
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"{sandbox.uid} {ids[0]} 1")
@@ -150,8 +150,9 @@ def _init(job: Job, keeper: int) -> NoReturn:
             os.setsid()
         with Step("names"):
             kernel.set_names(job.sandbox.hostname, job.sandbox.domain)
-        with Step("loopback"):
-            kernel.loopback_up()
+        if not job.sandbox.network:
+            with Step("loopback"):
+                kernel.loopback_up()
         _build_root(job.sandbox)
         _give_up(job.sandbox)
         status = _spawn_and_reap(job)

@@ -221,7 +221,7 @@ class Sandbox:
     """Everything that a command run in it can see of the world, and who it is there.
 
     `nested` allows it user namespaces of its own, and with them much of the kernel that only root
-    reaches otherwise.
+    reaches otherwise. `network` leaves it in the caller's network, abstract sockets included.
     """
 
     operations: tuple[Operation, ...]
@@ -233,6 +233,7 @@ class Sandbox:
     domain: str = "(none)"
     umask: int = 0o022
     nested: bool = False
+    network: bool = False
 
     def ordered(self) -> tuple[Operation, ...]:
         """Return the operations, shallow targets first; the first one makes the root."""
@@ -245,7 +246,8 @@ class Sandbox:
         lines += [f"env {name}={value!r}" for name, value in sorted(self.env.items())]
         who = f"uid {self.uid} gid {self.gid} host {self.hostname} umask {self.umask:04o} cwd {self.cwd}"
         nested = "nested" if self.nested else "no nested"
-        rights = f"no network, no new privileges, no capabilities, {nested} namespaces, fixed addresses"
+        network = "the caller's network" if self.network else "no network"
+        rights = f"{network}, no new privileges, no capabilities, {nested} namespaces, fixed addresses"
         return "\n".join([*lines, who, rights])
 
     def faults(self) -> Iterator[str]:

@@ -23,6 +23,9 @@ from belljar.audit.seals import Form, Record, beside, normal, private_directorie
 from belljar.elf.private import build_of, left_in_libc, left_in_loader
 from belljar.ldso import Closure
 
+LAUNCHER, WRAPPER = b"BELLJARL", b"#!/bin/sh\n# belljar: starts "
+"""What a launcher has in it, and what a wrapper script begins with (belljar.seal.launcher)."""
+_HEAD = 8192
 _AGAIN = "belljar seal PREFIX"
 _ONE_BUILD = "take all of glibc from one build"
 _SHEBANG = re.compile(rb"#![ \t]*([^ \t\n\0]+)")
@@ -57,8 +60,7 @@ def findings_of(
     """Yield what goes against the policy."""
     found = dict(closures)
     for record in records:
-        if record.form is None:
-            yield _error("seal", record.path, "the record of the seal is damaged", _AGAIN)
+        yield from _record(record)
     for file in files:
         if file.kind is Kind.EXECUTABLE:
             yield from _program(file, found.get(file.path))
@@ -70,6 +72,22 @@ def findings_of(
     yield from _private_symbols(files, found)
     for script in scripts:
         yield from _script(script)
+
+
+def _record(record: Record) -> Iterator[Finding]:
+    """Yield what is wrong with what a prefix says of its seal: it is damaged, launchers are not there."""
+    if record.form is None:
+        yield _error("seal", record.path, "the record of the seal is damaged", _AGAIN)
+    mark = WRAPPER if record.form is Form.SH else LAUNCHER
+    for item in record.wrapped:
+        path = os.path.join(os.path.dirname(record.path).removesuffix(PLACE), item.launcher)
+        try:
+            with open(path, "rb") as file:
+                is_launcher = mark in file.read(_HEAD)
+        except OSError:
+            is_launcher = "!" in path
+        if not is_launcher:
+            yield _error("seal", path, f"is not what starts {item.program} any more", _AGAIN)
 
 
 def _error(rule: str, path: str, message: str, hint: str | None = None) -> Finding:

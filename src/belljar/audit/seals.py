@@ -15,8 +15,9 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import starmap
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from belljar.audit.floors.glibc import GlibcVersion
 from belljar.audit.floors.series import number
@@ -30,7 +31,7 @@ PRIVATE = "lib/belljar"
 RECORD = f"{PRIVATE}/seal.json"
 RECORD_LIMIT = 16 << 20
 """Bytes of a record that are read."""
-_LIBC, _AUTO = "libc.so.6", "auto"
+_LIBC = "libc.so.6"
 _LOADER = re.compile(r"ld(64|-linux.*)?\.so\.[0-9]")
 
 
@@ -74,24 +75,54 @@ class SealFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """What a prefix says of its seal: `form` is that of programs in its libexec, None where it is damaged.
+class Wrapped:
+    """A program that a launcher starts; paths are relative to the prefix, as the record has them."""
 
-    Programs with an embedded loader tell it themselves.
+    launcher: str
+    program: str
+    directories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What a prefix says of its seal; `path` is that of the record.
+
+    `form` is that of the programs that launchers start (those with an embedded loader tell it themselves),
+    None where the record is damaged; `loader` is its name in the private directory.
     """
 
     path: str
     form: Form | None
+    loader: str = ""
+    wrapped: tuple[Wrapped, ...] = ()
+
+    @property
+    def prefix(self) -> str:
+        """The prefix, normal."""
+        return os.path.normpath(normal(self.path).removesuffix(RECORD) or ".")
 
 
 def parse_record(path: str, text: bytes) -> Record:
-    """Read a record; whatever its bytes are."""
+    """Read a record (belljar.seal.record says what is in it); whatever its bytes are."""
     try:
-        word = json.loads(text)["form"]
-        form = Form.STATIC if word == _AUTO else Form(word)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        form = None
-    return Record(path=path, form=None if form is Form.LIBRARY else form)
+        value = json.loads(text)
+        form = Form(value["form"])
+        return Record(
+            path=path,
+            form=form if form is Form.SH else Form.STATIC,
+            loader=next(filter(_is_loader, value["files"])),
+            wrapped=tuple(starmap(_wrapped, value.get("wrapped", {}).items())),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError):
+        return Record(path=path, form=None)
+
+
+def _wrapped(launcher: str, told: Mapping[str, Any]) -> Wrapped:
+    paths = launcher, told["program"], *told["directories"]
+    for path in paths:
+        if os.path.isabs(path) or ".." in path.split("/"):
+            raise ValueError(f"{path!r} is not a path of the prefix")
+    return Wrapped(launcher=launcher, program=told["program"], directories=tuple(told["directories"]))
 
 
 def embedded(seal: Seal) -> SealFacts:
@@ -137,27 +168,18 @@ class _Tree:
 
     def add_inner(self, record: Record) -> None:
         """Mark the programs that the launchers of a prefix start."""
-        if record.form not in (Form.STATIC, Form.SH):
-            return
-        prefix = normal(record.path).removesuffix(RECORD) or "."
-        private = os.path.normpath(os.path.join(prefix, PRIVATE))
-        loader = next(
-            (path for path in self.files if _is_loader(path) and os.path.dirname(path) == private), None
-        )
-        libexec = os.path.normpath(os.path.join(prefix, "libexec"))
-        for path, file in list(self.files.items()):
-            if file.kind != "executable" or file.sealed is not None or not path.startswith(f"{libexec}/"):
+        for item in record.wrapped:
+            path = os.path.normpath(os.path.join(record.prefix, item.program))
+            file = self.files.get(path)
+            if file is None or file.sealed is not None or record.form is None:
                 continue
-            here = os.path.dirname(path)
-            places = (private, *(os.path.join(prefix, name) for name in ("lib", "lib64")))
-            self.files[path] = replace(
-                file,
-                sealed=SealFacts(
-                    form=record.form,
-                    loader=os.path.relpath(loader or os.path.join(private, "ld.so"), here),
-                    directories=tuple(os.path.relpath(place, here) for place in places),
-                ),
+            here = os.path.relpath(os.path.dirname(path), record.prefix)
+            sealed = SealFacts(
+                form=record.form,
+                loader=os.path.relpath(f"{PRIVATE}/{record.loader}", here),
+                directories=tuple(os.path.relpath(place, here) for place in item.directories),
             )
+            self.files[path] = replace(file, sealed=sealed)
 
     def serve_program(self, path: str, file: "FileFacts") -> None:
         """Complete what is known of a sealed program, and mark the libraries that it needs by name."""

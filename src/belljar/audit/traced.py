@@ -27,6 +27,7 @@ from typing import Any
 
 from belljar.audit.checks import Finding, Severity
 from belljar.audit.policy import Policy
+from belljar.audit.sealing import WRAPPER
 from belljar.audit.seals import PRIVATE
 from belljar.elf.const import MAGIC
 from belljar.errors import HostError, UsageError
@@ -36,13 +37,12 @@ from belljar.sandbox.tracing import Access, How, Trace, trace
 TIMEOUT = 600.0
 """Seconds that a traced command may take."""
 _OF_THE_KERNEL = ("/proc", "/sys", "/dev")
-_LAST_WORDS = 4096
-_WRAPPER = b"#!/bin/sh\n# belljar: starts "
+_LAST_WORDS, _SHOWN = 4096, 3
 _VERBS = {
-    How.OPENED: "opens {} of the host",
-    How.TRIED: "looks for {} on the host, which other machines may have",
-    How.MAPPED: "maps {} of the host as code",
     How.EXECUTED: "starts {} of the host",
+    How.MAPPED: "maps code of the host: {}",
+    How.OPENED: "opens files of the host: {}",
+    How.TRIED: "looks for files of the host, which other machines may have: {}",
 }
 _HINTS = {
     How.OPENED: "bring it along, or allow it: `host-files` of a policy that extends `sealed`",
@@ -220,22 +220,22 @@ def _is_there(access: Access) -> bool:
 
 
 def findings_of(run: Traced, prefix: Path, policy: Policy) -> Iterator[Finding]:
-    """Yield what a run proves against the policy; a file that is both opened and mapped is told once."""
+    """Yield what a run proves against the policy: of each program and way what it did in that way."""
     severity = Severity.ERROR if policy.sealed else Severity.NOTE
     command = shlex.join(run.command)
-    mapped = {(item.path, item.by) for item in run.foreign if item.how is How.MAPPED}
-    for item in run.foreign:
-        if item.how is How.OPENED and (item.path, item.by) in mapped:
-            continue
+    groups: dict[tuple[str, How, bool], list[str]] = {}
+    for item in sorted(_distinct(run.foreign), key=lambda item: (item.by, list(_VERBS).index(item.how))):
         is_wrapper = item.how is How.EXECUTED and _is_wrapper(item.asked)
+        groups.setdefault((item.by or item.asked, item.how, is_wrapper), []).append(item.path)
+    for (by, how, is_wrapper), paths in groups.items():
         yield Finding(
             rule="trace",
             severity=Severity.NOTE if is_wrapper else severity,
-            path=_named(item.by or item.asked, prefix),
-            message=_VERBS[item.how].format(item.path) + (": it is a wrapper script" if is_wrapper else ""),
-            hint=None if is_wrapper else _HINTS[item.how],
-            library=item.path,
-            detail=(f"seen in `{command}`",),
+            path=_named(by, prefix),
+            message=_VERBS[how].format(_some(paths)) + (": it is a wrapper script" if is_wrapper else ""),
+            hint=None if is_wrapper else _HINTS[how],
+            library=paths[0],
+            detail=(f"seen in `{command}`", *paths),
         )
     for gap in run.gaps:
         yield Finding(
@@ -255,11 +255,24 @@ def findings_of(run: Traced, prefix: Path, policy: Policy) -> Iterator[Finding]:
         )
 
 
+def _distinct(accesses: Sequence[Access]) -> Iterator[Access]:
+    """Yield accesses, of a file that is both opened and mapped by one program the latter only."""
+    mapped = {(item.path, item.by) for item in accesses if item.how is not How.OPENED}
+    for item in accesses:
+        if item.how is not How.OPENED or (item.path, item.by) not in mapped:
+            yield item
+
+
+def _some(paths: Sequence[str]) -> str:
+    more = len(paths) - _SHOWN
+    return ", ".join(paths[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
 def _is_wrapper(path: str) -> bool:
     """Whether a file is a script that belljar made to start a program (form `sh`)."""
     try:
         with open(path, "rb") as file:
-            return file.read(len(_WRAPPER)) == _WRAPPER
+            return file.read(len(WRAPPER)) == WRAPPER
     except OSError:
         return False
 

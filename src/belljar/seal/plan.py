@@ -90,8 +90,12 @@ class Sealing:
 
 @dataclass(slots=True, kw_only=True)
 class _Found:
-    """What closures have shown so far; `files` are those to be bundled, by the name that is asked for."""
+    """What closures have shown so far; `files` are those to be bundled, by the name that is asked for.
 
+    `places` are the directories of the prefix that have a file of a name.
+    """
+
+    places: Mapping[str, Sequence[str]] = field(default_factory=dict)
     files: dict[str, Place] = field(default_factory=dict)
     loaders: dict[str, str] = field(default_factory=dict)
     own: dict[str, list[str]] = field(default_factory=dict)
@@ -155,8 +159,8 @@ def _form(prefix: Path, options: Options) -> Form:
 
 def _closures(prefix: Path, binaries: Sequence[Binary], options: Options, progress: Progress) -> _Found:
     """Resolve every program and library of the prefix."""
-    found, cache = _Found(), Cache(options.root, shown=prefix)
     wanted = [item for item in binaries if item.kind is not Kind.LEFT]
+    found, cache = _Found(places=_places(wanted)), Cache(options.root, shown=prefix)
     machines = sorted({item.machine for item in wanted if item.kind is Kind.PROGRAM})
     if len(machines) > 1:
         odd = next(item for item in wanted if item.kind is Kind.PROGRAM and item.machine != machines[0])
@@ -204,8 +208,7 @@ def _add(found: _Found, prefix: Path, item: Binary, closure: Closure, cache: Cac
         if _is_hosts(name, options):
             continue
         if edge.path is None:
-            asker = "" if edge.asker == str(prefix / item.path) else f", which {edge.asker} needs"
-            found.refusals.append(Refusal(path=item.path, reason=f"{name} is not found{asker}"))
+            _add_missing(found, item, name, "" if edge.asker == str(prefix / item.path) else edge.asker)
         elif Path((place := cache.root.locate(edge.path)).host).is_relative_to(prefix):
             directory = os.path.dirname(os.path.relpath(edge.path, prefix))
             found.own.setdefault(item.path, []).append(directory)
@@ -213,6 +216,32 @@ def _add(found: _Found, prefix: Path, item: Binary, closure: Closure, cache: Cac
             _add_file(found, item, name, place)
     if item.kind is Kind.PROGRAM and closure.loader:
         found.loaders[os.path.basename(closure.loader)] = item.path
+
+
+def _add_missing(found: _Found, item: Binary, name: str, asker: str) -> None:
+    """Refuse a need that leads nowhere.
+
+    Where the prefix has a file of that name, a library is left to those who load it: by then it is loaded, or
+    is found by their search path. A program is given the directory, as its wrapper did with LD_LIBRARY_PATH.
+    """
+    places = found.places.get(name, ())
+    if item.kind is Kind.LIBRARY and places:
+        return
+    if len(places) == 1:
+        found.own.setdefault(item.path, []).extend(places)
+        return
+    where = f": it is in {', '.join(places)}" if places else ""
+    needed = f", which {asker} needs" if asker else ""
+    found.refusals.append(Refusal(path=item.path, reason=f"{name} is not found{needed}{where}"))
+
+
+def _places(binaries: Iterable[Binary]) -> dict[str, list[str]]:
+    """Return in which directories there is a library, by its name."""
+    places: dict[str, list[str]] = {}
+    for item in binaries:
+        for directory, name in map(os.path.split, item.names if item.kind is Kind.LIBRARY else ()):
+            places.setdefault(name, []).append(directory)
+    return places
 
 
 def _add_file(found: _Found, item: Binary, name: str, place: Place) -> None:

@@ -44,6 +44,7 @@ _VERBS = {
     How.OPENED: "opens files of the host: {}",
     How.TRIED: "looks for files of the host, which other machines may have: {}",
 }
+_WRAPPED = "is a script, which {} of the host runs"
 _HINTS = {
     How.OPENED: "bring it along, or allow it: `host-files` of a policy that extends `sealed`",
     How.TRIED: "bring it along, or allow it: `host-files` of a policy that extends `sealed`",
@@ -85,7 +86,13 @@ class Traced:
 
 
 def _json(access: Access) -> dict[str, str]:
-    return {"path": access.path, "how": access.how, "by": access.by, "asked": access.asked}
+    return {
+        "path": access.path,
+        "how": access.how,
+        "by": access.by,
+        "asked": access.asked,
+        "runs": access.runs,
+    }
 
 
 def traced(
@@ -222,17 +229,19 @@ def _is_there(access: Access) -> bool:
 def findings_of(run: Traced, prefix: Path, policy: Policy) -> Iterator[Finding]:
     """Yield what a run proves against the policy: of each program and way what it did in that way."""
     severity = Severity.ERROR if policy.sealed else Severity.NOTE
-    command = shlex.join(run.command)
+    command, top = shlex.join(run.command), str(prefix.resolve())
     groups: dict[tuple[str, How, bool], list[str]] = {}
     for item in sorted(_distinct(run.foreign), key=lambda item: (item.by, list(_VERBS).index(item.how))):
         is_wrapper = item.how is How.EXECUTED and _is_wrapper(item.asked)
-        groups.setdefault((item.by or item.asked, item.how, is_wrapper), []).append(item.path)
+        runs = os.path.normpath(item.runs)
+        by = runs if _is_below(runs, top) else item.by or item.asked
+        groups.setdefault((by, item.how, is_wrapper), []).append(item.path)
     for (by, how, is_wrapper), paths in groups.items():
         yield Finding(
             rule="trace",
             severity=Severity.NOTE if is_wrapper else severity,
             path=_named(by, prefix),
-            message=_VERBS[how].format(_some(paths)) + (": it is a wrapper script" if is_wrapper else ""),
+            message=(_WRAPPED if is_wrapper else _VERBS[how]).format(_some(paths)),
             hint=None if is_wrapper else _HINTS[how],
             library=paths[0],
             detail=(f"seen in `{command}`", *paths),

@@ -19,8 +19,10 @@ import contextlib
 import ctypes
 import enum
 import errno
+import itertools
 import json
 import os
+import re
 import select
 import signal
 import struct
@@ -44,6 +46,7 @@ _ENTRY, _LEAVE = 1, 2
 # struct ptrace_syscall_info: op, arch; then number and six arguments, or result and whether it is an error.
 _HEAD, _CALL, _RESULT = struct.Struct("<B3xI16x"), struct.Struct("<7Q"), struct.Struct("<qB")
 _ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_LOADER = re.compile(r"ld(-.*|64)?\.so(\.[0-9])?|ld-.*")
 _CWD, _PATH, _RESTART = -100, 4096, 512
 _IO_URING, _OPENAT2 = 425, 437
 
@@ -98,12 +101,17 @@ class How(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Access:
-    """A file, by its path without links, the name it was asked for by, and the program that asked."""
+    """A file, by its path without links, the name it was asked for by, and the program that asked.
+
+    Where that is a loader that was executed itself, `runs` is the program that it was given to run, as far as
+    its arguments tell.
+    """
 
     path: str
     how: How
     by: str
     asked: str = ""
+    runs: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +205,7 @@ def _traced(argv: Sequence[str], env: Mapping[str, str], cwd: str, output: int) 
     _ptrace(_SEIZE, root, 0, _OPTIONS)
     os.write(writing, b"go")
     os.close(writing)
-    log = _Log(root)
+    log = _Log(argv[0])
     status = _follow(root, log)
     if not log.has_started:
         raise OSError(0, f"{argv[0]} cannot be executed")
@@ -257,17 +265,18 @@ class _Pending:
     number: int
     asked: str = ""
     by: str = ""
+    runs: str = ""
     makes: bool = False
 
 
 class _Log:
     """What was seen so far."""
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, command: str) -> None:
         self.accesses: set[Access] = set()
         self.gaps: set[str] = set()
         self.has_started = False
-        self._root = root
+        self._command = command
         self._pending: dict[int, _Pending] = {}
         self._made: set[tuple[int, int]] = set()
         self._buffer = ctypes.create_string_buffer(128)
@@ -321,7 +330,8 @@ class _Log:
             flags = int.from_bytes(_memory(process, flags, 8), "little")
         makes = bool(number == _CREAT or flags & os.O_CREAT) and not os.path.exists(asked)
         makes = makes or flags & os.O_TMPFILE == os.O_TMPFILE
-        self._pending[process] = _Pending(number=number, asked=asked, by=_program(process), makes=makes)
+        by, runs = _asker(process)
+        self._pending[process] = _Pending(number=number, asked=asked, by=by, runs=runs, makes=makes)
 
     def _done(self, process: int, pending: _Pending, error: int, result: int) -> None:
         if pending.number in _EXECS or error >= _RESTART:
@@ -329,7 +339,7 @@ class _Log:
         if error:
             if error != errno.EFAULT and pending.asked:
                 path = os.path.realpath(pending.asked)
-                self.accesses.add(Access(path=path, how=How.TRIED, by=pending.by, asked=pending.asked))
+                self._note(path, How.TRIED, pending.asked, (pending.by, pending.runs))
             return
         place = f"/proc/{process}/fd/{result}"
         if pending.makes:
@@ -340,9 +350,9 @@ class _Log:
     def _executed(self, process: int) -> None:
         """Record a program that has begun, and the interpreter that the kernel has mapped with it."""
         program = os.readlink(f"/proc/{process}/exe")
-        pending = self._pending.pop(process, _Pending(number=0, asked=program))
+        pending = self._pending.pop(process, _Pending(number=0, asked=self._command))
         self.has_started = True
-        self._add(process, program, How.EXECUTED, pending.asked, by=pending.by)
+        self._add(process, program, How.EXECUTED, pending.asked, asker=(pending.by, pending.runs))
         self._mapped(process)
 
     def _mapped(self, process: int) -> None:
@@ -352,8 +362,18 @@ class _Log:
                 if len(fields) == 6 and "x" in fields[1]:
                     self._add(process, fields[5], How.MAPPED, fields[5])
 
+    def _note(self, path: str, how: How, asked: str, asker: tuple[str, str]) -> None:
+        self.accesses.add(Access(path=path, how=how, by=asker[0], asked=asked, runs=asker[1]))
+
     def _add(
-        self, process: int, path: str, how: How, asked: str, place: str = "", *, by: str | None = None
+        self,
+        process: int,
+        path: str,
+        how: How,
+        asked: str,
+        place: str = "",
+        *,
+        asker: tuple[str, str] | None = None,
     ) -> None:
         """Record a file, unless it is none, or the command's own."""
         if not path.startswith("/") or path.startswith(("/memfd:", "/SYSV", "/anon_hugepage")):
@@ -362,8 +382,7 @@ class _Log:
             info = os.stat(place or path)
             if (info.st_dev, info.st_ino) in self._made:
                 return
-        program = _program(process) if by is None else by
-        self.accesses.add(Access(path=path, how=how, by=program, asked=asked))
+        self._note(path, how, asked, _asker(process) if asker is None else asker)
 
 
 def _program(process: int) -> str:
@@ -371,6 +390,20 @@ def _program(process: int) -> str:
         return os.readlink(f"/proc/{process}/exe")
     except OSError:
         return ""
+
+
+def _asker(process: int) -> tuple[str, str]:
+    """Return the program of a process, and what that runs if it is a loader."""
+    program = _program(process)
+    if not _LOADER.fullmatch(os.path.basename(program)):
+        return program, ""
+    try:
+        with open(f"/proc/{process}/cmdline", "rb") as file:
+            words = list(map(os.fsdecode, file.read().split(b"\0")))
+    except OSError:
+        return program, ""
+    pairs = itertools.pairwise(words)
+    return program, next((word for before, word in pairs if before != "--argv0" and word[:1] == "/"), "")
 
 
 def _signed(value: int) -> int:

@@ -1,0 +1,110 @@
+"""`belljar run`."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from belljar.cli.talk import printable
+from belljar.errors import UsageError
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.option(
+    "--profile", metavar="P", help="The build tool: cargo, make, ..., none. Default: by the project's files."
+)
+@click.option("--allow-env", "allow_env", metavar="NAME", multiple=True, help="Let a variable in.")
+@click.option("--ro", "read", metavar="PATH", multiple=True, help="Show a file or directory, read-only.")
+@click.option("--rw", "write", metavar="DIR", multiple=True, help="Let a directory be written to.")
+@click.option(
+    "--tools", metavar="DIR", multiple=True, help="Tools outside /usr: DIR, or DIR/bin, leads PATH."
+)
+@click.option(
+    "--system",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default="/",
+    help="Take /usr from this root instead of from the machine.",
+)
+@click.option(
+    "--project",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=".",
+    help="The project's directory. Default: where you are.",
+)
+@click.option("--net", "network", is_flag=True, help="Leave the machine's network on; the report says so.")
+@click.option("--fetch", is_flag=True, help="First fetch what the lock file names, with network.")
+@click.option("--locked/--unlocked", default=True, help="Require a lock file. Default: --locked.")
+@click.option("--remap", is_flag=True, help="Have the compiler write relative paths into its output.")
+@click.option("--linker", metavar="NAME", help="Force the linker.")
+@click.option("--no-cc", "no_cc", is_flag=True, help="Forbid C compilers.")
+@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a report as JSON.")
+@click.option("--dry-run", "dry_run", is_flag=True, help="Print what the command would see, and stop.")
+@click.option("--quiet", "-q", is_flag=True, help="No closing line.")
+@click.argument("command_words", metavar="-- CMD...", nargs=-1, type=click.UNPROCESSED)
+def command(
+    *,
+    report: Path | None,
+    dry_run: bool,
+    quiet: bool,
+    locked: bool,
+    command_words: tuple[str, ...],
+    **asked: Any,
+) -> int:
+    """Run CMD so that nothing but the project and what you declare affects it.
+
+    CMD sees the project at /build, the machine's /usr read-only, and nothing of your home, of parent
+    directories or of /etc. Its environment is empty but for fixed values; there is no network. It can
+    write to the profile's output directories only. The exit status is CMD's.
+
+    \b
+    Examples:
+      belljar run -- cargo build --release
+      belljar run --allow-env CFLAGS --report run.json -- make
+      belljar run --fetch -- npm run build
+    """
+    from belljar.hermetic.plan import plan
+    from belljar.hermetic.request import Request
+
+    if "HOME" not in os.environ:
+        _say("note: HOME is not set, so what lies there cannot be named as hidden")
+    wish = Request(
+        command=command_words,
+        env=dict(os.environ),
+        unlocked=not locked,
+        profiles=_user_profiles(),
+        **asked,
+    )
+    made = plan(wish)
+    if dry_run:
+        for line in made.describe():
+            click.echo(printable(line))
+        return 0
+    if report is not None and not report.absolute().parent.is_dir():
+        raise UsageError(f"--report {report}: its directory does not exist")
+    return _carry_out(made, report, quiet=quiet)
+
+
+def _carry_out(made: Any, report: Path | None, *, quiet: bool) -> int:
+    from belljar import fsys
+    from belljar.hermetic.run import run
+
+    record = run(made)
+    if report is not None:
+        fsys.write_atomic(report, json.dumps(record.to_json(), indent=2) + "\n")
+    if not quiet:
+        for line in record.lines():
+            _say(line)
+    return record.exit_status
+
+
+def _user_profiles() -> Path | None:
+    top = os.environ.get("XDG_CONFIG_HOME") or os.path.join(
+        os.environ.get("HOME") or "/nonexistent", ".config"
+    )
+    return Path(top) / "belljar" / "profiles" if os.path.isabs(top) else None
+
+
+def _say(text: str) -> None:
+    click.echo(printable(f"belljar run: {text}"), err=True)

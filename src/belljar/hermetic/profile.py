@@ -1,0 +1,227 @@
+"""Profiles: what one build tool needs to work hermetically, as data.
+
+Built-in ones are the TOML files of `profiles/`; a user's, in $XDG_CONFIG_HOME/belljar/profiles, have the
+same keys and come first. A profile says how a project is recognised, what must be locked, what may be
+written, which variables the tool has a use for and where its configuration lies (to tell what was
+hidden).
+
+docs/hermetic.md has the keys. Rejected: profiles as code. Every difference between tools that we met is a
+list of names, and a list can be read, compared and corrected by somebody who knows the tool and not
+belljar.
+"""
+
+import importlib.resources
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from belljar.errors import InputError, UsageError
+from belljar.schema import Document, Table, nearest
+
+NONE = "none"
+"""The name that asks for no profile."""
+_PATH = r"\.|(?!/)(?!.*(^|/)\.\.?(/|$)).+"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """A directory that the fetch step fills and the build step reads.
+
+    On the host it is `host` below the tool's home (the variable `variable`, else `home` below $HOME);
+    inside, `inside`.
+    """
+
+    variable: str
+    home: str
+    host: str
+    inside: str
+
+    def place(self, env: Mapping[str, str]) -> Path:
+        """Return where it is on the host."""
+        top = env.get(self.variable) or os.path.join(env.get("HOME") or "/nonexistent", self.home)
+        return Path(os.path.normpath(os.path.join(os.path.abspath(top), self.host)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What one build tool needs; paths of `outputs` and `locks` are relative to the project.
+
+    `locks`: one of them must be there, where `lock_when` is empty or found in a marker file.
+    `locked` is inserted after the first word of `locked_commands` in a command of `programs`.
+    Only the fetch step sees the files `fetch_sees`, gets `fetch_variables`, has `fetch_env` (empty: unset).
+    `hidden`: configuration outside the project, `~/` below the home directory, `../` in every parent.
+    """
+
+    name: str = NONE
+    title: str = ""
+    markers: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    locks: tuple[str, ...] = ()
+    lock_when: str = ""
+    locked: str = ""
+    locked_commands: tuple[str, ...] = ()
+    fetch: tuple[str, ...] = ()
+    fetch_writes: tuple[str, ...] = ()
+    fetch_sees: tuple[str, ...] = ()
+    fetch_variables: tuple[str, ...] = ()
+    fetch_env: tuple[tuple[str, str], ...] = ()
+    outputs: tuple[str, ...] = (".",)
+    caches: tuple[Cache, ...] = ()
+    host: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    identity: tuple[tuple[str, ...], ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    remap: tuple[tuple[str, str], ...] = ()
+    linker: tuple[tuple[str, str], ...] = ()
+
+
+def available(config: Path | None) -> dict[str, Profile]:
+    """Return all profiles by name; those in `config` take the place of built-in ones of their name.
+
+    Raises SchemaError with all that is wrong in a user's file.
+    """
+    room = importlib.resources.files("belljar.hermetic") / "profiles"
+    found = {}
+    for item in sorted(room.iterdir(), key=lambda item: item.name):
+        if item.name.endswith(".toml"):
+            name = item.name.removesuffix(".toml")
+            found[name] = _profile(Document(item.read_text(encoding="utf-8"), item.name), name)
+    for path in sorted(config.glob("*.toml")) if config is not None and config.is_dir() else ():
+        found[path.stem] = _profile(Document.read(path), path.stem)
+    return found
+
+
+def choose(
+    profiles: Mapping[str, Profile], name: str | None, project: Path, command: Sequence[str]
+) -> Profile:
+    """Return the profile of that name, or the one that fits project and command; without any, an empty one.
+
+    Where several fit by their marker files, the command's program decides; UsageError when it does not.
+    """
+    if name == NONE:
+        return Profile()
+    if name is not None:
+        if name not in profiles:
+            hint = f"there are {', '.join(profiles)} and {NONE}"
+            raise UsageError(f"--profile {name}: not known{nearest(name, profiles)}", hint=hint)
+        return profiles[name]
+    fitting = [item for item in profiles.values() if any((project / mark).is_file() for mark in item.markers)]
+    program = os.path.basename(command[0])
+    chosen = [item for item in fitting if program in item.programs] or fitting
+    if len(chosen) > 1:
+        names = ", ".join(item.name for item in chosen)
+        hint = f"say which: --profile {chosen[0].name}, or --profile {NONE}"
+        raise UsageError(f"{project}: more than one profile fits: {names}", hint=hint)
+    return chosen[0] if chosen else Profile()
+
+
+def require_lock(profile: Profile, project: Path) -> str:
+    """Return the name of the lock file; empty where none is needed. Raises InputError when it is missing."""
+    there = next((name for name in profile.locks if (project / name).is_file()), "")
+    if there or not profile.locks or not _needs_lock(profile, project):
+        return there
+    raise InputError(
+        f"{project}: no {' or '.join(profile.locks)}, so what is built is not fixed",
+        hint="write the lock file with the tool itself, or say --unlocked",
+    )
+
+
+def _needs_lock(profile: Profile, project: Path) -> bool:
+    if not profile.lock_when:
+        return True
+    for marker in profile.markers:
+        try:
+            text = (project / marker).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if re.search(profile.lock_when, text):
+            return True
+    return False
+
+
+def locked_command(profile: Profile, command: Sequence[str]) -> tuple[str, ...]:
+    """Return the command with the tool's own word for "do not change the lock file", where it has one."""
+    words = tuple(command)
+    if not profile.locked or os.path.basename(words[0]) not in profile.programs:
+        return words
+    place = next((n for n, word in enumerate(words) if word in profile.locked_commands and n > 0), None)
+    if place is None or {profile.locked, "--frozen"} & set(words):
+        return words
+    return (*words[: place + 1], profile.locked, *words[place + 1 :])
+
+
+def _profile(document: Document, name: str) -> Profile:
+    root = document.root
+    lock, fetch = root.table("lock"), root.table("fetch")
+    profile = Profile(
+        name=name,
+        title=root.text("title", ""),
+        markers=_paths(root, "markers"),
+        programs=root.texts("programs"),
+        locks=_paths(lock, "files"),
+        lock_when=_pattern(lock, "when"),
+        locked=lock.text("option", ""),
+        locked_commands=lock.texts("commands"),
+        fetch=fetch.texts("command"),
+        fetch_writes=_paths(fetch, "writes"),
+        fetch_sees=fetch.texts("sees"),
+        fetch_variables=fetch.texts("variables"),
+        fetch_env=_variables(fetch, "env"),
+        outputs=_paths(root, "outputs") or (".",),
+        caches=tuple(map(_cache, root.tables("caches"))),
+        host=_absolute(root, "host"),
+        variables=root.texts("variables"),
+        hidden=root.texts("hidden"),
+        identity=tuple(tuple(text.split()) for text in root.texts("identity") if text.split()),
+        env=_variables(root, "env"),
+        remap=_variables(root, "remap"),
+        linker=_variables(root, "linker"),
+    )
+    document.finish()
+    return profile
+
+
+def _cache(table: Table) -> Cache:
+    return Cache(
+        variable=table.text("variable", ""),
+        home=table.text("home", match=_PATH, want="a path below the home directory"),
+        host=table.text("host", ".", match=_PATH, want="a relative path without `..`"),
+        inside=table.text("inside", match=r"(/[^/]+)+", want="an absolute path"),
+    )
+
+
+def _paths(table: Table, name: str) -> tuple[str, ...]:
+    values = table.texts(name)
+    for value in values:
+        if not re.fullmatch(_PATH, value) or os.path.normpath(value or "/") != value:
+            table.complain(name, f"{value!r} is not a normal path below the project")
+    return values
+
+
+def _absolute(table: Table, name: str) -> tuple[str, ...]:
+    values = table.texts(name)
+    for value in values:
+        if not value.startswith("/") or os.path.normpath(value) != value:
+            table.complain(name, f"{value!r} is not an absolute, normal path")
+    return values
+
+
+def _pattern(table: Table, name: str) -> str:
+    text = table.text(name, "")
+    try:
+        re.compile(text)
+    except re.error as error:
+        table.complain(name, f"not a regular expression: {error}")
+    return text
+
+
+def _variables(table: Table, name: str) -> tuple[tuple[str, str], ...]:
+    values = table.text_values(name)
+    for key in values:
+        if not _VARIABLE.fullmatch(key):
+            table.complain_of((name, key), "cannot be a variable")
+    return tuple(sorted(values.items()))

@@ -1,0 +1,98 @@
+"""The project: which directory it may be, what of it may be written, and what a build must not leave in it.
+
+Everything is read-only but the outputs. Where the whole project is the output (make builds beside its
+sources), the data of version control stays read-only: a hook or an alias planted in `.git` would run
+later, outside, as the user. A missing output is made; one that is a link is refused, for it could lead
+anywhere.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from belljar.errors import InputError, UsageError
+from belljar.hermetic.request import PROJECT
+from belljar.sandbox import Bind
+
+VERSION_CONTROL = (".git", ".hg", ".svn", ".jj", ".bzr")
+_SPECIAL = ("/dev", "/proc", "/sys", "/run", "/etc", "/usr", "/boot", "/var/lib")
+_ROOMY = ("/home", "/tmp", "/var", "/opt", "/root", "/srv", "/mnt", "/media", "/var/tmp")
+
+
+def check(project: Path, home: str | None) -> Path:
+    """Return the project's real path. Raises UsageError for what holds more than a project."""
+    path = project.resolve()
+    if not path.is_dir():
+        raise UsageError(f"{project}: not a directory")
+    homes = [Path(home).resolve()] if home else []
+    if any(item == path or path in item.parents for item in homes) or str(path) in ("/", *_ROOMY):
+        raise UsageError(
+            f"{path}: holds more than a project: all of it would be shown to the command",
+            hint="change into the project's directory, or name it with --project",
+        )
+    if any(str(path) == top or str(path).startswith(f"{top}/") for top in _SPECIAL):
+        raise UsageError(f"{path}: belongs to the system, not to a project")
+    return path
+
+
+def binds(project: Path, outputs: Iterable[str]) -> tuple[Bind, ...]:
+    """Return how the project is shown; `outputs` are normal paths below it, `.` is all of it.
+
+    Raises InputError for an output that is a link or lies behind one.
+    """
+    chosen = tuple(dict.fromkeys(outputs))
+    for name in chosen:
+        _refuse_links(project, name)
+    whole = "." in chosen
+    shown = [Bind(source=str(project), target=PROJECT, writable=whole)]
+    for name in VERSION_CONTROL if whole else ():
+        if (project / name).is_symlink():
+            raise InputError(f"{project / name}: is a link, and what it leads to could not be protected")
+        if (project / name).exists():
+            shown.append(Bind(source=str(project / name), target=f"{PROJECT}/{name}"))
+    if not whole:
+        shown += [
+            Bind(source=str(project / name), target=f"{PROJECT}/{name}", writable=True) for name in chosen
+        ]
+    return tuple(shown)
+
+
+def _refuse_links(project: Path, name: str) -> None:
+    place = project
+    for part in Path(name).parts:
+        place /= part
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            what = "a link, which could lead anywhere" if place.is_symlink() else "not a directory"
+            raise InputError(f"{place}: is to be written to, but is {what}")
+
+
+def make_outputs(project: Path, outputs: Iterable[str]) -> None:
+    """Make the outputs that are not there yet: what is mounted on must exist."""
+    for name in outputs:
+        _refuse_links(project, name)
+        (project / name).mkdir(parents=True, exist_ok=True)
+
+
+def disarm(directories: Iterable[Path]) -> tuple[str, ...]:
+    """Take the setuid and setgid bits off all files below, and return their paths.
+
+    Inside they give nothing, but on the host a file of the caller's with such a bit runs as the caller, for
+    whoever starts it. Links are not followed.
+    """
+    found = []
+    for directory in directories:
+        for parent, name, info in _files(directory):
+            mode = stat.S_IMODE(info.st_mode)
+            if mode & (stat.S_ISUID | stat.S_ISGID):
+                os.chmod(name, mode & 0o777, dir_fd=parent)
+                found.append(name)
+    return tuple(sorted(found))
+
+
+def _files(directory: Path) -> Iterator[tuple[int, str, os.stat_result]]:
+    for _, _, names, parent in os.fwalk(directory, follow_symlinks=False):
+        for name in names:
+            info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISREG(info.st_mode):
+                yield parent, name, info

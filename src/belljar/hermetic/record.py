@@ -1,0 +1,128 @@
+"""What there is to say of a run: what was let in, what was enforced, what was not, how it ended."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from belljar.hermetic.plan import Plan
+from belljar.hermetic.tools import Tool
+from belljar.sandbox import Bind
+
+VERSION = 1
+"""Of the JSON form; raised when a key changes its meaning or goes."""
+ENFORCED = (
+    "files: only what `inputs` and `system` list, read-only but for `outputs`",
+    "environment: empty, then `environment`",
+    "network: own namespace with a loopback device and no other",
+    "processes, IPC, control groups: own namespaces; everything ends with the command",
+    "identity: uid 1000, gid 100, user build, host localhost, no capabilities, no new privileges",
+    "umask 0022, limits, signals, no terminal, no inherited descriptors, no stdin, no address randomisation",
+)
+NOT_ENFORCED = (
+    "clock and time stamps",
+    "random numbers",
+    "order of directory entries, inode numbers",
+    "number and model of CPUs, memory, kernel version, /proc of the kernel",
+    "system calls (no filter)",
+    "memory, disk and time used",
+)
+"""What reaches the command and may influence it: docs/hermetic.md and docs/limitations.md."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A plan that was carried out: exit status (negative: killed by that signal) and seconds.
+
+    `disarmed` are files in the outputs whose setuid bits were taken away; `planted` what appeared in
+    the project and may act later, outside.
+    """
+
+    plan: Plan
+    status: int
+    seconds: float
+    step: str
+    tools: tuple[Tool, ...] = ()
+    disarmed: tuple[str, ...] = ()
+    planted: tuple[str, ...] = ()
+
+    @property
+    def exit_status(self) -> int:
+        """The status to end with: the command's, or 128+n when signal n killed it."""
+        return self.status if self.status >= 0 else 128 - self.status
+
+    def enforced(self) -> tuple[str, ...]:
+        """Return what held."""
+        network = self.plan.request.network
+        return tuple(line for line in ENFORCED if not (network and line.startswith("network")))
+
+    def not_enforced(self) -> tuple[str, ...]:
+        """Return what did not hold, or is not there."""
+        more = (
+            ("network: the caller's, with its abstract sockets (--net)",) if self.plan.request.network else ()
+        )
+        lock = ("lock file: not required (--unlocked)",) if self.plan.request.unlocked else ()
+        return (*more, *lock, *NOT_ENFORCED)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report; docs/hermetic.md has the schema."""
+        plan, box = self.plan, self.plan.build.sandbox
+        return {
+            "kind": "run",
+            "version": VERSION,
+            "command": list(plan.build.command),
+            "status": self.exit_status,
+            "step": self.step,
+            "seconds": round(self.seconds, 3),
+            "profile": plan.profile.name,
+            "lock": plan.lock,
+            "steps": [
+                {"name": step.name, "command": list(step.command), "network": step.sandbox.network}
+                for step in plan.steps
+            ],
+            "project": {"source": str(plan.project), "target": box.cwd, "outputs": list(plan.build.outputs)},
+            "inputs": list(_inputs(plan)),
+            "environment": dict(sorted(box.env.items()))
+            | {item.name: "(see allowed)" for item in plan.allowed if "sha256" in item.to_json()},
+            "allowed": [item.to_json() for item in plan.allowed],
+            "withheld": list(plan.withheld),
+            "hidden": list(plan.hidden),
+            "tools": [tool.to_json() for tool in self.tools],
+            "enforced": list(self.enforced()),
+            "not_enforced": list(self.not_enforced()),
+            "disarmed": list(self.disarmed),
+            "planted": list(self.planted),
+        }
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the closing words: one line, and one more for each thing that one should know."""
+        plan = self.plan
+        what = f"exit status {self.status}" if self.status >= 0 else f"killed by signal {-self.status}"
+        where = f" in the {self.step} step" if len(plan.steps) > 1 else ""
+        let_in = [item.name for item in plan.allowed if item.value is not None]
+        let_in += [*plan.request.read, *plan.request.write, *plan.request.tools]
+        let_in += ["the network"] if plan.request.network else []
+        words = [
+            f"{what}{where}",
+            f"profile {plan.profile.name}",
+            f"let in: {', '.join(let_in) or 'nothing'}",
+        ]
+        words += [f"{len(self.tools)} tools identified"] if self.tools else []
+        words.append("clock, random numbers and CPU are the machine's")
+        lines = ["; ".join(words)]
+        kept = [*plan.withheld, *(_short(path) for path in plan.hidden)]
+        lines += [f"kept from it: {', '.join(kept)}"] if kept else []
+        lines += [f"setuid bit taken off: {', '.join(self.disarmed)}"] if self.disarmed else []
+        lines += [f"look at it before you go on: {', '.join(self.planted)} appeared"] if self.planted else []
+        return tuple(lines)
+
+
+def _inputs(plan: Plan) -> Iterator[dict[str, Any]]:
+    for operation in plan.build.sandbox.operations:
+        if isinstance(operation, Bind):
+            yield {"source": operation.source, "target": operation.target, "writable": operation.writable}
+
+
+def _short(path: str) -> str:
+    home = os.environ.get("HOME", "")
+    return "~" + path.removeprefix(home) if home and path.startswith(home + "/") else path

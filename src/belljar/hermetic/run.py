@@ -1,0 +1,98 @@
+"""Carrying a plan out: make the outputs, run each step in its sandbox, look at what it left."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from belljar.errors import HostError, InputError
+from belljar.hermetic import project, sight, tools
+from belljar.hermetic.plan import Plan, Step
+from belljar.hermetic.record import Record
+from belljar.hermetic.relay import relayed
+from belljar.hermetic.request import MARK
+from belljar.sandbox import Outcome, SandboxError
+from belljar.sandbox import run as run_sandbox
+
+
+def run(plan: Plan, *, told: Callable[[str], None] = lambda _: None) -> Record:
+    """Carry out the steps of a plan up to the first that fails; the streams are the caller's.
+
+    `told` is called with the name of each step that begins. Raises HostError when this machine cannot run a
+    sandbox, naming the setting to change; InputError when the program is not there.
+    """
+    before = _version_control(plan)
+    disarmed: list[str] = []
+    outcome, step = None, plan.build
+    found: tuple[tools.Tool, ...] = ()
+    seconds = 0.0
+    for step in plan.steps:
+        told(step.name)
+        _prepare(plan, step)
+        found = _tools(plan) if step is plan.build else ()
+        outcome = _execute(step)
+        seconds += outcome.seconds
+        disarmed += project.disarm(plan.project / name for name in step.outputs)
+        if outcome.status != 0:
+            break
+    assert outcome is not None, "a plan has a step"
+    return Record(
+        plan=plan,
+        status=outcome.status,
+        seconds=seconds,
+        step=step.name,
+        tools=found,
+        disarmed=tuple(disarmed),
+        planted=tuple(sorted(_version_control(plan) - before)),
+    )
+
+
+def _prepare(plan: Plan, step: Step) -> None:
+    for place in step.make:
+        place.mkdir(parents=True, exist_ok=True)
+    project.make_outputs(plan.project, step.outputs)
+
+
+def _execute(step: Step) -> Outcome:
+    program = sight.search(step.sandbox, step.command[0])
+    if program is None and "/" not in step.command[0]:
+        raise InputError(
+            f"{step.command[0]}: not found in the sandbox",
+            hint="it shows the machine's /usr without /usr/local; for tools elsewhere: --tools DIRECTORY",
+        )
+    try:
+        with relayed() as streams:
+            return run_sandbox(
+                step.sandbox,
+                [program or step.command[0], *step.command[1:]],
+                stdout=streams.stdout,
+                stderr=streams.stderr,
+            )
+    except SandboxError as error:
+        raise _explained(error) from error
+
+
+def _explained(error: SandboxError) -> HostError | InputError:
+    if error.step.startswith("start "):
+        return InputError(f"{error.step.removeprefix('start ')}: cannot be started: {error.reason}")
+    if error.step.startswith("bind") and error.number:
+        return InputError(f"sandbox: {error}", hint=error.hint)
+    if os.path.exists(MARK):
+        return HostError(
+            "sandbox: this is already inside a sandbox of belljar, which allows none of its own",
+            hint="run the command as it is: what the outer one promises holds here",
+        )
+    return HostError(f"sandbox: {error}", hint=error.hint)
+
+
+def _tools(plan: Plan) -> tuple[tools.Tool, ...]:
+    box = plan.build.sandbox
+    named = tools.identify_all(box, plan.profile.identity)
+    own = plan.build.command[0]
+    if own in {tool.name for tool in named}:
+        return named
+    first = tools.identify(box, own)
+    return (*((first,) if first else ()), *named)
+
+
+def _version_control(plan: Plan) -> set[str]:
+    return {name for name in project.VERSION_CONTROL if os.path.lexists(Path(plan.project) / name)}

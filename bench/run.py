@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 PARTS = ("startup", "sandbox", "relocation", "audit", "closure", "isa", "edit", "relocate")
-LONG = ("oracle", "pieces")
+LONG = ("oracle", "pieces", "pilots")
 """Parts that take half an hour: run only when they are named."""
 
 

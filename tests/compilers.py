@@ -41,6 +41,15 @@ SETS: Mapping[str, tuple[str, ...]] = {
         *("grep", "libc6-dev", "make", "nodejs", "npm", "pkg-config", "python3", "python3-pip"),
         *("python3-setuptools", "python3-wheel", "rustc", "sed", "util-linux"),
     ),
+    "cgo": (*_SHELL, "golang-1.19-go", "gcc", "libc6-dev"),
+    "pilots": (
+        *("bash", "bsdutils", "coreutils", "curl", "dash", "git", "grep", "less", "libc-bin", "libstdc++6"),
+        *("ncurses-base", "ncurses-bin", "openssl", "perl", "python3.11", "sed", "sqlite3", "vim-tiny"),
+    ),
+    "pilots-long": (
+        *("bash", "coreutils", "clang-14", "g++-12", "grep", "libc-bin", "libc6-dev", "lld-14"),
+        *("openjdk-17-jdk-headless", "sed"),
+    ),
 }
 
 
@@ -53,6 +62,14 @@ def environment(name: str) -> Environment:
     home = Home(data=_place(), cache=_place() / "cache")
     lock = _lock(name, home)
     return materialise(lock.environment, {}, fetch(lock, home), home=home)
+
+
+def debs(name: str) -> dict[str, Path]:
+    """Return the downloaded packages of a set by their names."""
+    home = Home(data=_place(), cache=_place() / "cache")
+    lock = _lock(name, home)
+    files = fetch(lock, home)
+    return {item.name: files[item.sha256] for item in lock.environment}
 
 
 def _lock(name: str, home: Home) -> Lock:

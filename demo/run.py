@@ -80,7 +80,7 @@ def say(text: str) -> None:
 
 def step(number: int, title: str) -> None:
     """Announce a step."""
-    say(f"\n\033[1m[{number}/7] {title}\033[0m" if sys.stdout.isatty() else f"\n[{number}/7] {title}")
+    say(f"\n\033[1m[{number}/9] {title}\033[0m" if sys.stdout.isatty() else f"\n[{number}/9] {title}")
 
 
 def lock_and_fetch(demo: Demo) -> None:
@@ -98,8 +98,11 @@ def lock_and_fetch(demo: Demo) -> None:
 
 def build(demo: Demo) -> dict:
     """Step 2."""
-    need(demo.belljar("build", "hello", "--offline"))
+    need(demo.belljar("build", "hello", "--offline", "--prove-relocation"))
     first = demo.json("build", "hello", "--offline")
+    verdict = (first["artifact"]["proof"] or {}).get("verdict", "no proof")
+    check = "built under another prefix, too, and compared"
+    demo.claim("to move it is to build it there", check, verdict, verdict in ("exact", "derived"))
     demo.claim("the same inputs are built once", "belljar build again", "in the store", first["cached"])
     say("\nthe same again, in another home with a longer path:")
     other = demo.work / "another-home-with-a-longer-path"
@@ -171,8 +174,37 @@ def real_systems(demo: Demo, installed: Path) -> None:
     )
 
 
-def table(demo: Demo) -> int:
+def others(demo: Demo) -> None:
     """Step 7."""
+    made, moved = demo.work / "env", demo.work / "moved-env"
+    subprocess.run([sys.executable, "-m", "venv", made], check=True)
+    made.rename(moved)
+    try:
+        subprocess.run([moved / "bin/pip", "--version"], check=True, capture_output=True)
+        is_broken = False
+    except (OSError, subprocess.CalledProcessError):
+        is_broken = True
+    need(demo.belljar("relocate", str(moved)))
+    done = demo.run(str(moved / "bin/pip"), "--version")
+    holds = is_broken and done.returncode == 0 and str(moved) in done.stdout
+    demo.claim("trees of others move too", "a Python environment, its pip", "runs", holds)
+
+
+def carried(demo: Demo) -> None:
+    """Step 8."""
+    prefix = demo.work / "sealed"
+    shutil.copytree(demo.work / "result-cc", prefix, symlinks=True)
+    subprocess.run(["chmod", "-R", "u+w", prefix], check=True)
+    need(demo.belljar("seal", str(prefix)))
+    done = demo.belljar("verify", str(prefix), "--on", "glibc-2.17", "debian:bullseye", "--", "bin/hello")
+    result = "passed on both"
+    demo.claim(
+        "sealed, plain gcc's build runs there", "belljar seal, belljar verify", result, done.returncode == 0
+    )
+
+
+def table(demo: Demo) -> int:
+    """Step 9."""
     rows = [("claim", "how it was checked", "result", "")]
     rows += [(item.claim, item.check, item.result, "ok" if item.holds else "FAILED") for item in demo.claims]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -211,7 +243,11 @@ def main() -> int:
         here, _ = move(demo)
         step(6, "run on real systems")
         real_systems(demo, here)
-        step(7, f"the claims, after {time.monotonic() - started:.0f} s")
+        step(7, "a tree that belljar did not build")
+        others(demo)
+        step(8, "a program that brings its own libc")
+        carried(demo)
+        step(9, f"the claims, after {time.monotonic() - started:.0f} s")
         status = table(demo)
         subprocess.run(["chmod", "-R", "u+w", work], check=False)
     return status

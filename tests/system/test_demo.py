@@ -25,7 +25,7 @@ def test_every_claim_of_the_demo_holds():
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     table = done.stdout.split("how it was checked")[1].splitlines()[2:]
     rows = [line for line in table if line.strip()]
-    assert len(rows) == 9
+    assert len(rows) == 12
     assert [row for row in rows if not row.endswith("ok")] == []
     assert "Traceback" not in done.stderr
     assert set(Path(tempfile.gettempdir()).glob("belljar-demo-*")) - before == set()

@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ class Bundle:
     trees: Mapping[str, Path] = field(default_factory=dict)
     host: tuple[str, ...] = ()
     licenses: Mapping[str, Path] = field(default_factory=dict)
+    unlicensed: tuple[str, ...] = ()
 
     def describe(self) -> list[str]:
         """Say what is bundled, one line each."""
@@ -148,19 +149,26 @@ def _settle(directory: Path) -> None:
 _EPOCH = 315_619_200  # 2 January 1980, as everything that belljar makes
 
 
-def licenses_of(sources: Iterable[Path], root: Path) -> dict[str, Path]:
+def licenses_of(files: Mapping[str, Path], root: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     """Return the copyright files of the Debian packages that own some files, by package.
 
-    Nothing for files that no package owns.
+    Second come the names of files of which no package says under what licence they are.
     """
-    wanted = {str(Path("/") / source.relative_to(root)) for source in sources}
-    wanted |= {path.removeprefix("/usr") for path in wanted} | {f"/usr{path}" for path in wanted}
-    found = {}
+    spellings = {spelling: name for name, source in files.items() for spelling in _spellings(source, root)}
+    texts, told = {}, set()
     for listing in sorted((root / "var/lib/dpkg/info").glob("*.list")):
-        if wanted.isdisjoint(listing.read_text(errors="surrogateescape").splitlines()):
-            continue
+        owned = spellings.keys() & listing.read_text(errors="surrogateescape").splitlines()
         package = listing.name.removesuffix(".list").partition(":")[0]
         text = root / "usr/share/doc" / package / "copyright"
-        if text.is_file():
-            found[package] = text
-    return found
+        if owned and text.is_file():
+            texts[package] = text
+            told |= {spellings[path] for path in owned}
+    return texts, tuple(sorted(files.keys() - told))
+
+
+def _spellings(source: Path, root: Path) -> tuple[str, ...]:
+    """Return how a package may call a file, on systems where /lib is a link to /usr/lib, and others."""
+    if not source.is_relative_to(root):
+        return ()
+    path = f"/{source.relative_to(root)}"
+    return path, path.removeprefix("/usr"), f"/usr{path}"

@@ -28,7 +28,7 @@ from belljar.seal.launcher import Form
 from belljar.seal.plan import SEALED, Sealing
 from belljar.seal.record import PRIVATE
 from belljar.seal.survey import Kind, survey
-from belljar.seal.wrapped import is_wrapped, unwrap, wrap
+from belljar.seal.wrapped import is_wrapped, sweep, unwrap, wrap
 from belljar.splice import Splice, inverse, spliced
 from belljar.types import Progress, quiet
 
@@ -128,17 +128,13 @@ def unseal(unsealing: Unsealing, *, progress: Progress = quiet) -> None:
         raise InputError(f"{prefix}: cannot be unsealed:\n{listing}")
     resume(prefix, keep=False, progress=progress)
     with _alone(prefix):
-        if plan.changes:
-            carry_out(plan, keep=False, progress=progress)
+        # Programs first: as long as one is not sealed, sealing again looks at everything.
         for path, inner in unsealing.wrapped:
             unwrap(prefix, path, inner)
-        told = record.read(prefix) or {}
-        directories = [*told.get("made", ()), *(["lib"] if told.get("lib_is_new") else ())]
+        if plan.changes:
+            carry_out(plan, keep=False, progress=progress)
         if (prefix / PRIVATE).exists():
             (prefix / PRIVATE).rename(prefix / _GONE)
-        for path in sorted(directories, key=len, reverse=True):
-            with contextlib.suppress(OSError):  # somebody else put something there, or took it away
-                (prefix / path).rmdir()
         _settle(prefix)
 
 
@@ -222,20 +218,30 @@ def _decode(edit: list[Any]) -> Splice:
     return Splice(offset=int(offset), old=base64.b64decode(old), new=base64.b64decode(new))
 
 
-_NEW, _OLD, _GONE = (f"lib/.belljar.{end}" for end in ("new", "old", "gone"))
+_NEW, _OLD, _GONE = "lib/.belljar.new", "lib/.belljar.old", ".belljar-gone"
 """A private directory in the making, one whose place another one is about to take, one that is removed."""
 
 
 def _settle(prefix: Path) -> None:
-    """Put the private directory back where a killed run left it aside; remove what is left over."""
+    """Put the private directory back where a killed run left it aside; remove what is made ready."""
     place = prefix / PRIVATE
     try:
         if (prefix / _OLD).exists() and not place.exists():
             (prefix / _OLD).rename(place)
+        _remove_made(prefix, record.read(prefix, _GONE) or {})
         for name in (_NEW, _OLD, _GONE):
             fsys.remove_tree(prefix / name)
+        sweep(prefix, record.wrapped(record.read(prefix)))
     except OSError as error:
         raise fsys.explained(error, place) from error
+
+
+def _remove_made(prefix: Path, told: Mapping[str, Any]) -> None:
+    """Remove the directories that were made for a seal which is gone."""
+    directories = [*told.get("made", ()), *(["lib"] if told.get("lib_is_new") else ())]
+    for path in sorted(directories, key=len, reverse=True):
+        with contextlib.suppress(OSError):  # somebody else put something there, or took it away
+            (prefix / path).rmdir()
 
 
 def _place(made: bundle.Bundle, place: Path, told: Mapping[str, Any]) -> None:

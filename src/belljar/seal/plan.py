@@ -9,9 +9,8 @@ One loader and one libc serve a prefix. Programs of two machines, or of two libc
 that leads nowhere: a prefix is sealed whole or not at all.
 """
 
-import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -21,39 +20,24 @@ from belljar.elf.edit import edit
 from belljar.elf.names import EditRefused, PathTag, RemoveRunpath, SetRunpath
 from belljar.elf.sealed import Seal
 from belljar.errors import InputError
-from belljar.ldso import Cache, Closure, Libc, Surroundings, resolve
-from belljar.ldso.cpu import baseline
-from belljar.ldso.root import Place
 from belljar.relocate.change import FileChange, Plan, Refusal
-from belljar.seal import record
+from belljar.seal import record, scripts
 from belljar.seal.bundle import LIBC, Bundle, licenses_of
 from belljar.seal.embed import embed
 from belljar.seal.launcher import Form, Launch, content, options_of
 from belljar.seal.libc import VARIABLES
+from belljar.seal.needs import Found, Options, closures, demand_names
 from belljar.seal.record import PRIVATE
 from belljar.seal.survey import Binary, Kind, survey
 from belljar.seal.wrapped import Wrap, inner_of
-from belljar.types import Event, Progress, quiet
+from belljar.types import Progress, quiet
 
-_SERVICES = ("libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2", "libgcc_s.so.1")
-"""What a libc opens by name when it is asked for users, hosts, or the end of a thread."""
+__all__ = ["SEALED", "Options", "Sealing", "plan"]
+
 _GCONV, _LOCALE = "gconv", "locale"
 _ALWAYS = "C.UTF-8"
 SEALED = "program"
 """The kind of change that seals a program; another is to a library."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What is asked for: the system that libraries come from, names that stay the host's, locales.
-
-    `form` None is that in which the prefix was sealed before, else embedded.
-    """
-
-    root: Path = Path("/")
-    from_host: tuple[str, ...] = ()
-    locales: tuple[str, ...] = ()
-    form: Form | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +56,7 @@ class Sealing:
     search: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     left: tuple[Binary, ...] = ()
     sealed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def programs(self) -> tuple[str, ...]:
@@ -85,21 +70,8 @@ class Sealing:
         lines = self.bundle.describe() if self.bundle else []
         lines += [*(item.describe() for item in self.wraps), *self.changes.describe()]
         lines += [f"{item.path}: left alone: {item.reason}" for item in self.left]
+        lines += [f"note: {note}" for note in self.notes]
         return lines + [f"{path}: is sealed already" for path in self.sealed]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Found:
-    """What closures have shown so far; `files` are those to be bundled, by the name that is asked for.
-
-    `places` are the directories of the prefix that have a file of a name.
-    """
-
-    places: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    files: dict[str, Place] = field(default_factory=dict)
-    loaders: dict[str, str] = field(default_factory=dict)
-    own: dict[str, list[str]] = field(default_factory=dict)
-    refusals: list[Refusal] = field(default_factory=list)
 
 
 def plan(prefix: Path, options: Options | None = None, *, progress: Progress = quiet) -> Sealing:
@@ -110,6 +82,7 @@ def plan(prefix: Path, options: Options | None = None, *, progress: Progress = q
     options = options or Options()
     prefix = prefix.resolve()
     form = _form(prefix, options)
+    demand_names(options.from_host)
     try:
         binaries = tuple(survey(prefix))
     except OSError as error:
@@ -120,9 +93,12 @@ def plan(prefix: Path, options: Options | None = None, *, progress: Progress = q
     if not programs:
         nothing = Plan(tree=prefix, moves=())
         return Sealing(prefix=prefix, bundle=None, changes=nothing, form=form, left=left, sealed=sealed)
-    found = _closures(prefix, binaries, options, progress)
+    found = closures(prefix, binaries, options, progress)
     bundle = None if found.refusals else _bundle(found, options)
-    changes = [] if bundle is None else list(_changes(_Making(prefix, form, bundle, found), binaries))
+    changes: list[FileChange | Wrap | Refusal] = []
+    if bundle is not None:
+        changes += _changes(_Making(prefix, form, bundle, found), binaries)
+    changes += _scripts(prefix, options, found)
     refusals = found.refusals + [item for item in changes if isinstance(item, Refusal)]
     edits = [item for item in changes if isinstance(item, FileChange)]
     whole = Plan(tree=prefix, moves=(), changes=tuple(edits), refusals=tuple(sorted(refusals)))
@@ -142,7 +118,24 @@ def plan(prefix: Path, options: Options | None = None, *, progress: Progress = q
         search=search,
         left=left,
         sealed=sealed,
+        notes=(*found.notes, *_unlicensed(bundle)),
     )
+
+
+def _scripts(prefix: Path, options: Options, found: Found) -> Iterator[FileChange | Refusal]:
+    """Yield the edits of scripts that name the prefix, or tell of them."""
+    tied = list(scripts.tied(prefix, prefix))
+    if options.scripts:
+        yield from scripts.freed(prefix, prefix, tied)
+        return
+    for entry in tied:
+        found.notes.append(f"{entry.path}: names {prefix} in its first line, and does not move (--scripts)")
+
+
+def _unlicensed(bundle: Bundle | None) -> Iterator[str]:
+    """Say which bundled files no licence text was found for."""
+    for name in bundle.unlicensed if bundle else ():
+        yield f"no package says what licence {name} has: bundle its text yourself"
 
 
 def _form(prefix: Path, options: Options) -> Form:
@@ -157,106 +150,7 @@ def _form(prefix: Path, options: Options) -> Form:
     return wanted
 
 
-def _closures(prefix: Path, binaries: Sequence[Binary], options: Options, progress: Progress) -> _Found:
-    """Resolve every program and library of the prefix."""
-    wanted = [item for item in binaries if item.kind is not Kind.LEFT]
-    found, cache = _Found(places=_places(wanted)), Cache(options.root, shown=prefix)
-    machines = sorted({item.machine for item in wanted if item.kind is Kind.PROGRAM})
-    if len(machines) > 1:
-        odd = next(item for item in wanted if item.kind is Kind.PROGRAM and item.machine != machines[0])
-        found.refusals.append(
-            Refusal(path=odd.path, reason="is for another machine than the programs before it")
-        )
-        return found
-    for number, item in enumerate(wanted, 1):
-        progress(Event(stage="resolve", subject=item.path, done=number, total=len(wanted)))
-        if item.machine == machines[0]:
-            _add(
-                found, prefix, item, _resolve(prefix / item.path, prefix, cache, machines[0]), cache, options
-            )
-    for name in _services(found, cache):
-        closure = _resolve(Path(found.files[name].path), prefix, cache, machines[0])
-        library = Binary(names=(name,), kind=Kind.LIBRARY, machine=machines[0])
-        _add(found, prefix, library, closure, cache, options)
-    return found
-
-
-def _resolve(path: Path, prefix: Path, cache: Cache, machine: int) -> Closure:
-    own = ":".join(str(prefix / name) for name in ("lib", "lib64") if (prefix / name).is_dir())
-    return resolve(path, cache=cache, surroundings=Surroundings(library_path=own, cpu=baseline(machine)))
-
-
-def _services(found: _Found, cache: Cache) -> list[str]:
-    """Add what the libc opens by itself, from where the libc comes from; return which there are."""
-    libc = found.files.get(LIBC)
-    there = []
-    for name in _SERVICES if libc else ():
-        with contextlib.suppress(OSError):
-            place = cache.root.locate(f"{os.path.dirname(libc.path)}/{name}" if libc else name)
-            found.files.setdefault(name, place)
-            there.append(name)
-    return there
-
-
-def _add(found: _Found, prefix: Path, item: Binary, closure: Closure, cache: Cache, options: Options) -> None:
-    """Take from a closure what is to be bundled, and where the prefix's own libraries lie."""
-    if item.kind is Kind.PROGRAM and closure.libc is not Libc.GLIBC:
-        found.refusals.append(Refusal(path=item.path, reason=f"its loader is not there: {item.interpreter}"))
-        return
-    for edge in closure.edges:
-        name = os.path.basename(edge.name)
-        if _is_hosts(name, options):
-            continue
-        if edge.path is None:
-            _add_missing(found, item, name, "" if edge.asker == str(prefix / item.path) else edge.asker)
-        elif Path((place := cache.root.locate(edge.path)).host).is_relative_to(prefix):
-            directory = os.path.dirname(os.path.relpath(edge.path, prefix))
-            found.own.setdefault(item.path, []).append(directory)
-        else:
-            _add_file(found, item, name, place)
-    if item.kind is Kind.PROGRAM and closure.loader:
-        found.loaders[os.path.basename(closure.loader)] = item.path
-
-
-def _add_missing(found: _Found, item: Binary, name: str, asker: str) -> None:
-    """Refuse a need that leads nowhere.
-
-    Where the prefix has a file of that name, a library is left to those who load it: by then it is loaded, or
-    is found by their search path. A program is given the directory, as its wrapper did with LD_LIBRARY_PATH.
-    """
-    places = found.places.get(name, ())
-    if item.kind is Kind.LIBRARY and places:
-        return
-    if len(places) == 1:
-        found.own.setdefault(item.path, []).extend(places)
-        return
-    where = f": it is in {', '.join(places)}" if places else ""
-    needed = f", which {asker} needs" if asker else ""
-    found.refusals.append(Refusal(path=item.path, reason=f"{name} is not found{needed}{where}"))
-
-
-def _places(binaries: Iterable[Binary]) -> dict[str, list[str]]:
-    """Return in which directories there is a library, by its name."""
-    places: dict[str, list[str]] = {}
-    for item in binaries:
-        for directory, name in map(os.path.split, item.names if item.kind is Kind.LIBRARY else ()):
-            places.setdefault(name, []).append(directory)
-    return places
-
-
-def _add_file(found: _Found, item: Binary, name: str, place: Place) -> None:
-    before = found.files.setdefault(name, place)
-    if before != place and Path(before.host).read_bytes() != Path(place.host).read_bytes():
-        found.refusals.append(
-            Refusal(path=item.path, reason=f"two libraries are called {name}: {before.path}, {place.path}")
-        )
-
-
-def _is_hosts(name: str, options: Options) -> bool:
-    return name in options.from_host
-
-
-def _bundle(found: _Found, options: Options) -> Bundle | None:
+def _bundle(found: Found, options: Options) -> Bundle | None:
     """Return the private directory's content; None, with refusals, when loader or libc are not one."""
     loaders = sorted(found.loaders)
     if len(loaders) != 1 or LIBC not in found.files:
@@ -270,16 +164,18 @@ def _bundle(found: _Found, options: Options) -> Bundle | None:
     modules = files[LIBC].parent / _GCONV
     if (modules / "gconv-modules").is_file():
         trees[_GCONV] = modules
+    licenses, unlicensed = licenses_of(files, options.root.resolve())
     return Bundle(
         loader=loaders[0],
         files=files,
         trees=trees,
         host=tuple(sorted(options.from_host)),
-        licenses=licenses_of(files.values(), options.root.resolve()),
+        licenses=licenses,
+        unlicensed=unlicensed,
     )
 
 
-def _locales(found: _Found, options: Options) -> dict[str, Path]:
+def _locales(found: Found, options: Options) -> dict[str, Path]:
     """Return the directories of the locales that are asked for, and of C.UTF-8 where the system has it."""
     trees = {}
     top = options.root / "usr/lib/locale"
@@ -311,7 +207,7 @@ class _Making(NamedTuple):
     prefix: Path
     form: Form
     bundle: Bundle
-    found: _Found
+    found: Found
 
 
 def _changes(making: _Making, binaries: Iterable[Binary]) -> Iterator[FileChange | Wrap | Refusal]:
@@ -376,7 +272,7 @@ def _taken(prefix: Path, inner: str) -> str:
     return ""
 
 
-def _search(prefix: Path, item: Binary, bundle: Bundle, found: _Found) -> Iterator[str]:
+def _search(prefix: Path, item: Binary, bundle: Bundle, found: Found) -> Iterator[str]:
     """Yield the directories of the prefix that a program searches, each once, in their order."""
     own = [path for path in ("lib", "lib64") if (prefix / path).is_dir()]
     hosts = sorted({os.path.dirname(name) for name in bundle.host_links}, key=len)

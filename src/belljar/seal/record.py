@@ -27,12 +27,12 @@ NAME = "seal.json"
 VERSION = 1
 
 
-def read(prefix: Path) -> dict[str, Any] | None:
+def read(prefix: Path, private: str = PRIVATE) -> dict[str, Any] | None:
     """Return what was recorded when a prefix was sealed; None when it was not.
 
     Raises InputError when the record is damaged.
     """
-    path = prefix / PRIVATE / NAME
+    path = prefix / private / NAME
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())
         if record["version"] != VERSION:

@@ -14,7 +14,7 @@ from belljar.elf.sealed import seal_of
 from belljar.fsys import Entry
 from belljar.seal import record
 from belljar.seal.record import PRIVATE
-from belljar.seal.wrapped import inner_programs, is_wrapped
+from belljar.seal.wrapped import inner_programs, is_made_ready, is_wrapped
 
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 
@@ -76,7 +76,9 @@ def survey(prefix: Path) -> Iterator[Binary]:
 
 
 def _is_theirs(entry: Entry) -> bool:
-    return entry.path != PRIVATE and not entry.path.startswith(".belljar-")
+    name = entry.path.rpartition("/")[2]
+    is_ours = entry.path == PRIVATE or entry.path.startswith((".belljar-", "lib/.belljar."))
+    return not is_ours and not is_made_ready(name)
 
 
 def _is_elf(path: Path) -> bool:

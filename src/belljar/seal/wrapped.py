@@ -9,6 +9,7 @@ A crash leaves some programs under two names and some behind launchers; the reco
 first of them, tells which. Doing it again, or taking it back, looks at each and does what is left.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from belljar.seal.launcher import is_launcher
 DIRECTORY = "libexec"
 """Where in a prefix programs lie that a launcher starts."""
 _HEAD = 8192
+_ENDING = ".belljar"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +66,6 @@ def wrap(prefix: Path, item: Wrap) -> None:
         inner.parent.mkdir(parents=True, exist_ok=True)
         if not _is_same(path, inner):
             spare = _beside(inner)
-            spare.unlink(missing_ok=True)
             os.link(path, spare, follow_symlinks=False)
             spare.replace(inner)
     _put(path, item.content, inner.lstat())
@@ -76,8 +77,6 @@ def unwrap(prefix: Path, path: str, inner: str) -> None:
     Where a program stands again at the launcher's path, put there by somebody else, it stays.
     """
     outer, program = prefix / path, prefix / inner
-    for place in (outer, program):
-        _beside(place).unlink(missing_ok=True)
     if not program.exists():
         return
     if is_wrapped(outer) or not os.path.lexists(outer):
@@ -86,10 +85,21 @@ def unwrap(prefix: Path, path: str, inner: str) -> None:
         program.unlink()
 
 
+def sweep(prefix: Path, wrapped: Mapping[str, str]) -> None:
+    """Remove what a killed run made ready. Raises OSError."""
+    for path in (*wrapped, *wrapped.values()):
+        with contextlib.suppress(NotADirectoryError):
+            _beside(prefix / path).unlink(missing_ok=True)
+
+
+def is_made_ready(name: str) -> bool:
+    """Whether a file's name is one under which something is made ready here."""
+    return name.startswith(".") and name.endswith(_ENDING)
+
+
 def _put(path: Path, content: bytes, like: os.stat_result) -> None:
     """Write a file beside its place, with the owner, mode and times of another, and rename it there."""
     spare = _beside(path)
-    spare.unlink(missing_ok=True)
     with spare.open("xb") as file:
         file.write(content)
         file.flush()
@@ -103,7 +113,7 @@ def _put(path: Path, content: bytes, like: os.stat_result) -> None:
 
 def _beside(path: Path) -> Path:
     """Return the name under which something is made ready; one, so that what a crash left is found."""
-    return path.with_name(f".{path.name}.belljar")
+    return path.with_name(f".{path.name}{_ENDING}")
 
 
 def _is_same(one: Path, other: Path) -> bool:

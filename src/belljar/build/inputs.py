@@ -33,6 +33,10 @@ def inputs_of(recipe: Recipe, lock: Lock, directory: Path) -> dict[str, str]:
         "build.in": recipe.build.directory,
         "portability": _hash(asdict(recipe.portability)),
     }
+    if recipe.toolchain is not None:
+        from belljar.stage.plan import FORMAT as WRAPPERS
+
+        found["toolchain"] = _hash([WRAPPERS, asdict(recipe.toolchain)])
     for key, source in recipe.sources.items():
         if isinstance(source, PathSource):
             found[f"sources.{key}"] = tree_digest(directory / source.path)

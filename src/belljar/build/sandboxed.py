@@ -14,6 +14,8 @@ from belljar.store import StoreName
 BUILD = "/build"
 """Where a build sees its sources; outside the placeholder, so that debug information does not hold it."""
 SCRIPT = "/run/belljar/build.sh"
+TOOLCHAIN = "/run/belljar/toolchain"
+"""Where a build sees the wrappers of a [toolchain]."""
 SHELL = "/bin/sh"
 
 
@@ -45,7 +47,13 @@ def variables(
         "TZ": "UTC",
         "USER": "build",
     }
-    if recipe.portability.glibc is not None:
+    if recipe.toolchain is not None:
+        from belljar.build.staged import stage_of
+
+        stage = stage_of(recipe, fixed["PREFIX"], arch)
+        assert stage is not None
+        fixed |= {**stage.variables, "PATH": f"{stage.bin}:{fixed['PATH']}"}
+    elif recipe.portability.glibc is not None:
         fixed["BELLJAR_GLIBC"] = str(recipe.portability.glibc)
         fixed["BELLJAR_TARGET"] = f"{arch}-linux-gnu.{recipe.portability.glibc}"
     return fixed | dict(recipe.build.env)
@@ -61,9 +69,11 @@ def sandbox_of(
     script: str,
     cwd: str,
     store_root: str = PLACEHOLDER,
+    toolchain: Path | None = None,
 ) -> Sandbox:
     """Return the sandbox: the environment (None: not made yet) read-only, `build` and `output` writable.
 
+    `toolchain` are the wrappers of a recipe that wants them.
     `output` is mounted below `store_root`; what names it in `env` must say the same.
     """
     operations: tuple[Operation, ...] = (
@@ -74,6 +84,7 @@ def sandbox_of(
         Tmpfs(target="/tmp"),
         Tmpfs(target="/home/build", mode=0o700),
         File(target=SCRIPT, text=script),
+        *([Bind(source=os.fspath(toolchain), target=TOOLCHAIN)] if toolchain is not None else []),
         Bind(source=os.fspath(build), target=BUILD, writable=True),
         Bind(source=os.fspath(output), target=prefix_of(name, store_root), writable=True),
     )

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from belljar import fsys
-from belljar.build import output
+from belljar.build import output, staged
 from belljar.build.environment import Environment
 from belljar.build.order import Order
 from belljar.build.sandboxed import BUILD, SCRIPT, SHELL, sandbox_of, variables
@@ -31,15 +31,18 @@ def run_script(
     (stage / "out").mkdir()
     output.normalise(stage / "out")
     recipe, jobs = order.recipe, order.options.jobs or os.cpu_count() or 1
+    env = variables(recipe, order.name, order.lock.arch, jobs, store_root=store_root)
+    wrappers = staged.stage_of(recipe, env["PREFIX"], order.lock.arch)
     box = sandbox_of(
         environment,
         build=stage / "build",
         output=stage / "out",
         name=order.name,
-        env=variables(recipe, order.name, order.lock.arch, jobs, store_root=store_root),
+        env=env,
         script=recipe.build.script,
         cwd=_start(recipe, stage / "build"),
         store_root=store_root,
+        toolchain=staged.put(wrappers, environment, stage / "toolchain"),
     )
     fsys.write_atomic(stage / "sandbox.json", box.to_json())
     path = order.home.logs / f"{order.name}{log}.log"
@@ -47,6 +50,7 @@ def run_script(
     status = _execute(box, path, order.progress)
     if status != 0:
         raise _failure(recipe, status, path, stage)
+    staged.seal(recipe, stage / "out", environment, order.progress)
     order.progress(Event(stage="build", done=1, total=1))
 
 

@@ -6,7 +6,7 @@ well formed, no more. All problems are reported together, each with its key and 
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from belljar.errors import InputError
@@ -16,6 +16,7 @@ from belljar.recipe.specs import (
     DebPackage,
     DebSource,
     PathSource,
+    PypiPackage,
     Source,
     Tool,
     UrlSource,
@@ -26,6 +27,11 @@ from belljar.types import Digest
 
 FILE = "belljar.toml"
 
+ZIG = "0.17.0"
+"""The release of zig that compiles under [toolchain], unless the recipe names one."""
+GLIBC = "2.17"
+"""What it compiles for, likewise."""
+
 RESERVED = ("PREFIX", "JOBS", "HOME", "TMPDIR")
 """Variables that the build sets itself, as it does all that begin with BELLJAR_."""
 
@@ -34,6 +40,8 @@ _NAME_WORDS = "a name: at most 64 of a-z 0-9 . _ + -, the first a letter or digi
 # No "-": it parts the version from the name in the name of a store entry.
 _VERSION = r"[A-Za-z0-9][A-Za-z0-9._+~]{0,63}"
 _VERSION_WORDS = "a version: at most 64 of A-Z a-z 0-9 . _ + ~, as in 1.0~rc1, the first a letter or digit"
+_GLIBC, _GLIBC_WORDS = r"2\.[0-9]{1,3}", 'a version of glibc, such as "2.17"'
+_ZIG = "ziglang"
 _SHA256 = r"[0-9a-f]{64}"
 
 
@@ -66,6 +74,15 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Toolchain:
+    """A compiler for a chosen glibc under the usual names; `seal`: the output gets a libc of its own."""
+
+    glibc: str
+    zig: str
+    seal: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Portability:
     """What the output guarantees; None or False: nothing."""
 
@@ -93,6 +110,7 @@ class Recipe:
     build: Build
     portability: Portability
     verify: Verify | None
+    toolchain: Toolchain | None = None
 
     @property
     def path(self) -> Path:
@@ -127,14 +145,20 @@ def _recipe(document: Document, directory: Path) -> Recipe:
     environment = _environment(root.table("environment", required=True))
     if environment.suite is None and _needs_suite(sources, environment):
         document.complain(("environment", "suite"), "missing, and Debian packages are named")
+    toolchain = _toolchain(root.table("toolchain"), environment) if "toolchain" in root else None
+    portability = _portability(root.table("portability"))
+    if toolchain is not None:
+        environment = _with_zig(environment, toolchain.zig)
+        portability = replace(portability, glibc=portability.glibc or toolchain.glibc)
     return Recipe(
         directory=directory,
         package=_package(root.table("package", required=True)),
         sources=sources,
         environment=environment,
         build=_build(root.table("build", required=True), sources),
-        portability=_portability(root.table("portability")),
+        portability=portability,
         verify=_verify(root.table("verify")) if "verify" in root else None,
+        toolchain=toolchain,
     )
 
 
@@ -240,8 +264,31 @@ def _build(table: Table, sources: Mapping[str, Source]) -> Build:
     return Build(script=script, directory=start or only, env=env)
 
 
+def _toolchain(table: Table, environment: Environment) -> Toolchain | None:
+    """Read [toolchain]; what is not enabled is None. A zig among the packages is the one that counts."""
+    named = [spec for spec in environment.packages if isinstance(spec, PypiPackage) and spec.name == _ZIG]
+    zig = table.text(
+        "zig", "", match=r"\d+\.\d+\.\d+(\.post\d+)?|", want='a release of zig, such as "0.17.0"'
+    )
+    if named and zig and named[0].version != zig:
+        table.complain("zig", f"is {zig}, and environment.packages names {named[0].request}")
+    found = Toolchain(
+        glibc=table.text("glibc", GLIBC, match=_GLIBC, want=_GLIBC_WORDS),
+        zig=named[0].version if named else zig or ZIG,
+        seal=table.flag("seal", default=False),
+    )
+    return found if table.flag("enabled", default=True) else None
+
+
+def _with_zig(environment: Environment, version: str) -> Environment:
+    spec = PypiPackage(name=_ZIG, version=version)
+    if spec in environment.packages:
+        return environment
+    return replace(environment, packages=(*environment.packages, spec))
+
+
 def _portability(table: Table) -> Portability:
-    glibc = table.text("glibc", "", match=r"2\.[0-9]{1,3}|", want='a version of glibc, such as "2.17"')
+    glibc = table.text("glibc", "", match=rf"{_GLIBC}|", want=_GLIBC_WORDS)
     isa = table.text("isa", "", match=r"[a-z0-9][a-z0-9._+-]*|", want='a CPU level, such as "x86-64"')
     return Portability(
         glibc=glibc or None, isa=isa or None, relocatable=table.flag("relocatable", default=False)

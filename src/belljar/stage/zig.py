@@ -12,9 +12,10 @@ from belljar import fsys
 from belljar.errors import BelljarError, HostError, InputError
 from belljar.home import Home
 from belljar.recipe import LockedFile
+from belljar.recipe.recipe import ZIG
 from belljar.types import Arch, Digest, Event, Progress, quiet
 
-VERSION = "0.17.0"
+VERSION = ZIG
 _PROGRAM = "ziglang/zig"
 _EPOCH = 315_619_200  # 2 January 1980, as of everything that belljar unpacks
 _WHEELS = {

@@ -42,6 +42,7 @@ SETS: Mapping[str, tuple[str, ...]] = {
         *("python3-setuptools", "python3-wheel", "rustc", "sed", "util-linux"),
     ),
     "cgo": (*_SHELL, "golang-1.19-go", "gcc", "libc6-dev"),
+    "gdb": (*_SHELL, "gdb"),
     "pilots": (
         *("bash", "bsdutils", "coreutils", "curl", "dash", "git", "grep", "less", "libc-bin", "libstdc++6"),
         *("ncurses-base", "ncurses-bin", "openssl", "perl", "python3.11", "sed", "sqlite3", "vim-tiny"),

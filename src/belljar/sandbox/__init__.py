@@ -21,18 +21,26 @@ from belljar.sandbox.operations import (
     Symlink,
     Tmpfs,
 )
+from belljar.sandbox.policy import Blocked, Event, How, Lookup, Policy, Trace, Unseen
 
 __all__ = [
     "Bind",
+    "Blocked",
     "Devices",
     "Directory",
+    "Event",
     "File",
+    "How",
+    "Lookup",
     "Operation",
     "Outcome",
+    "Policy",
     "Proc",
     "Sandbox",
     "SandboxError",
     "Symlink",
     "Tmpfs",
+    "Trace",
+    "Unseen",
     "run",
 ]

@@ -73,6 +73,10 @@ def remedy(step: str, number: int) -> str | None:
     """Say what may help when a step failed with errno `number`, or None."""
     if number in _EXHAUSTED:
         return _EXHAUSTED[number]
+    if step == "supervisor" and number == errno.EBUSY:
+        return (
+            "a supervisor listens already: this is inside a sandbox that is supervised, and only one can be"
+        )
     if number == errno.ENOSYS:
         return f"the sandbox needs Linux 5.12 or newer; this is {os.uname().release}"
     if step in {"namespaces", "identity"} and number in _FORBIDDEN:

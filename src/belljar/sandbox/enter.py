@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from belljar.sandbox import inside
 from belljar.sandbox.diagnosis import SandboxError, Step
 from belljar.sandbox.operations import Sandbox
+from belljar.sandbox.policy import Event, Policy, decode
 
 _WATCH_SECONDS = 0.2
 _SIGNALS = signal.valid_signals()
@@ -53,18 +54,25 @@ def run(
     timeout: float | None = None,
     interactive: bool = False,
     watch: Callable[[], None] | None = None,
+    policy: Policy | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> Outcome:
     """Run `argv` in the sandbox and wait for it and for everything that it started.
 
     `stdin`, `stdout` and `stderr` are file descriptors (None: /dev/null); `timeout` is in seconds;
     `interactive` leaves the command in the caller's session and on its terminal; `watch` is called
-    five times a second while the command runs. `argv[0]` is a path inside. Raises SandboxError when
-    the sandbox cannot be set up or the program cannot be started. An exception in the caller
+    five times a second while the command runs. With a `policy` system calls are filtered and a supervisor
+    answers some (docs/supervisor.md); it calls `on_event` for what it sees. `argv[0]` is a path
+    inside. Raises SandboxError when the sandbox cannot be set up or the program cannot be started. An exception in the caller
     (Ctrl-C) kills everything inside before it goes on.
     """
     started = time.monotonic()
     job = inside.Job(
-        sandbox=sandbox, argv=tuple(argv), streams=(stdin, stdout, stderr), interactive=interactive
+        sandbox=sandbox,
+        argv=tuple(argv),
+        streams=(stdin, stdout, stderr),
+        interactive=interactive,
+        policy=policy,
     )
     _check(job)
     _flush()
@@ -72,6 +80,7 @@ def run(
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with Step("start"):
         reader, writer = map(_file, os.pipe(), "rw")
+        events = _Events(on_event) if policy is not None and on_event is not None else None
     try:
         # Blocked until someone is there to clean up; blocked for good in the keeper and in init.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -80,12 +89,15 @@ def run(
             # In one call: where another thread takes the signal, an exception can come in any line here.
             keepers.extend(itertools.starmap(os.fork, ((),)))
         if keepers == [0]:
-            inside.keep(job, caller, writer.fileno())
+            inside.keep(job, caller, writer.fileno(), None if events is None else events.writer.fileno())
         writer.close()
+        if events is not None:
+            events.writer.close()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        report, timed_out = _listen(reader, timeout, watch)
+        report, timed_out = _listen(reader, timeout, watch, events)
     finally:
-        _surely(lambda: _end(keepers, (reader, writer), mask))
+        ends = (reader, writer) if events is None else (reader, writer, events.reader, events.writer)
+        _surely(lambda: _end(keepers, ends, mask))
     seconds = time.monotonic() - started
     if timed_out:
         return Outcome(status=-signal.SIGKILL, seconds=seconds, timed_out=True)
@@ -96,6 +108,14 @@ def _check(job: inside.Job) -> None:
     """Refuse what makes no sense while it can be said plainly."""
     for fault in job.sandbox.faults():
         raise SandboxError("sandbox", fault)
+    if job.policy is not None:
+        for fault in job.policy.faults():
+            raise SandboxError("policy", fault)
+        with Step("supervisor"):
+            from belljar.sandbox import filter as calls
+            from belljar.sandbox import supervisor  # noqa: F401 - the keeper cannot import any more
+
+            calls.this_machine()
     if not job.argv:
         raise SandboxError("command", "empty")
     for name, fd in zip(("stdin", "stdout", "stderr"), job.streams, strict=True):
@@ -116,17 +136,42 @@ def _file(fd: int, mode: str) -> io.FileIO:
     return io.FileIO(fd, mode)  # closing it twice does no harm
 
 
-def _listen(pipe: io.FileIO, timeout: float | None, watch: Callable[[], None] | None) -> tuple[bytes, bool]:
+class _Events:
+    """A pipe by which the supervisor tells what it sees."""
+
+    def __init__(self, tell: Callable[[Event], None]) -> None:
+        self.reader, self.writer = map(_file, os.pipe(), "rw")
+        self._tell = tell
+        self._rest = b""
+
+    def read(self) -> bool:
+        """Tell what has come; False at the end of the pipe."""
+        chunk = self.reader.read(65536)
+        events, self._rest = decode(self._rest + (chunk or b""))
+        for event in events:
+            self._tell(event)
+        return bool(chunk)
+
+
+def _listen(
+    pipe: io.FileIO, timeout: float | None, watch: Callable[[], None] | None, events: _Events | None
+) -> tuple[bytes, bool]:
     """Read init's report to the end of the pipe; True when `timeout` seconds pass first."""
     deadline = None if timeout is None else time.monotonic() + timeout
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
+    if events is not None:
+        poll.register(events.reader, select.POLLIN)
     report = b""
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         if watch is not None:
             left = _WATCH_SECONDS if left is None else min(left, _WATCH_SECONDS)
-        if poll.poll(None if left is None else left * 1000):
+        ready = [fd for fd, _ in poll.poll(None if left is None else left * 1000)]
+        if events is not None and events.reader.fileno() in ready:
+            if not events.read():
+                poll.unregister(events.reader)
+        elif ready:
             chunk = pipe.read(65536)
             if not chunk:
                 return report, False
@@ -144,6 +189,8 @@ def _end(keepers: list[int], pipe: tuple[io.FileIO, ...], mask: set[signal.Signa
         # Gone: a second time, or where the caller ignores SIGCHLD and the kernel has reaped it.
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(keeper, signal.SIGTERM)
+            for end in pipe:  # the supervisor may be about to write
+                end.close()
             os.waitpid(keeper, 0)
     for end in pipe:
         end.close()

@@ -22,6 +22,7 @@ from typing import NoReturn
 from belljar.sandbox import kernel
 from belljar.sandbox.diagnosis import SandboxError, Step
 from belljar.sandbox.operations import EMPTY_ROOT, Sandbox
+from belljar.sandbox.policy import Policy
 
 _NAMESPACES = (
     kernel.CLONE_NEWUSER
@@ -39,21 +40,22 @@ _LIMITS = {
     resource.RLIMIT_STACK: (8 << 20, resource.RLIM_INFINITY),
     resource.RLIMIT_NOFILE: (1024, 4096),
 }
-_PIPE = 3
+_PIPE, _EVENTS = 3, 4
 _EVERY_FD = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is to be run: a command, its three streams (None: /dev/null), and in which sandbox."""
+    """What is to be run: a command, its three streams (None: /dev/null), in which sandbox, how supervised."""
 
     sandbox: Sandbox
     argv: tuple[str, ...]
     streams: tuple[int | None, int, int]
     interactive: bool
+    policy: Policy | None = None
 
 
-def keep(job: Job, caller: int, pipe: int) -> NoReturn:
+def keep(job: Job, caller: int, pipe: int, events: int | None = None) -> NoReturn:
     """Be the keeper: leave for new namespaces, start init there, and outlive it."""
     try:
         gc.disable()
@@ -61,8 +63,9 @@ def keep(job: Job, caller: int, pipe: int) -> NoReturn:
         if not job.interactive:
             os.setsid()  # what is sent to the caller's group is for the caller to answer
         with Step("streams"):
-            pipe = _keep_only(job.streams, pipe)
-        _enter_namespaces(job.sandbox)
+            pipe = _keep_only(job.streams, pipe, events)
+        line = None if job.policy is None else _Line()
+        _enter_namespaces(job)
         # Not before: a change of identity would undo it.
         kernel.die_with_parent(signal.SIGKILL)
         if os.getppid() != caller:
@@ -71,36 +74,80 @@ def keep(job: Job, caller: int, pipe: int) -> NoReturn:
             keeper = os.pidfd_open(os.getpid())
             init = kernel.fork_alone()
         if init == 0:
-            _init(job, keeper)
-        _guard(init)
+            _init(job, keeper, line)
+        if line is None:
+            _guard(init)
+        else:
+            line.supervise(job, init, None if events is None else _EVENTS)
         os._exit(0)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's to hear
         _report_failure(pipe, error)
     os._exit(125)
 
 
-def _keep_only(streams: tuple[int | None, int, int], pipe: int) -> int:
-    """Put the streams at 0, 1 and 2 and the pipe at 3, and close every other descriptor.
+class _Line:
+    """Between the keeper and init: how the keeper gets to listen to what the filter tells of."""
+
+    def __init__(self) -> None:
+        self._proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._numbers, self._answers = os.pipe(), os.pipe()
+
+    def hand_over(self, job: Job) -> None:
+        """In init: install the filter, and wait until the keeper has its listener."""
+        from belljar.sandbox import notify
+        from belljar.sandbox.supervisor import program_of
+
+        assert job.policy is not None
+        listener = notify.install(program_of(job.policy, nested=job.sandbox.nested))
+        os.write(self._numbers[1], b"%d" % listener)
+        os.close(self._answers[1])
+        os.read(self._answers[0], 1)
+        for fd in (listener, self._proc, *self._numbers, self._answers[0]):
+            os.close(fd)
+
+    def supervise(self, job: Job, init: int, events: int | None) -> None:
+        """In the keeper: take the listener, and answer until init ends."""
+        from belljar.sandbox import notify
+        from belljar.sandbox.supervisor import Supervisor
+
+        assert job.policy is not None
+        os.close(self._numbers[1])
+        number = os.read(self._numbers[0], 16)
+        if not number:
+            _guard(init)  # it has failed, and said why
+            return
+        with Step("supervisor"):
+            listener = notify.fetch(init, int(number))
+            names = job.sandbox.hostname, job.sandbox.domain
+            keeper = Supervisor(job.policy, names, listener=listener, proc=self._proc, events=events)
+            os.write(self._answers[1], b"!")
+        keeper.guard(init)
+
+
+def _keep_only(streams: tuple[int | None, int, int], pipe: int, events: int | None) -> int:
+    """Put the streams at 0, 1 and 2, the pipe at 3, events at 4, and close every other descriptor.
 
     Others are closed first: so it works at the limit of open files, and no matter which is where.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each mount is a descriptor for a while
-    wanted = (*streams, pipe)
+    wanted = (*streams, pipe) if events is None else (*streams, pipe, events)
     before = -1
     for fd in sorted({fd for fd in wanted if fd is not None}):
         kernel.close_range(before + 1, fd - 1)
         before = fd
     kernel.close_range(before + 1, _EVERY_FD)
     kept = [os.open("/dev/null", os.O_RDONLY) if fd is None else os.dup(fd) for fd in wanted]
-    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _PIPE + 1) for fd in kept]
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(wanted)) for fd in kept]
     for number, fd in enumerate(high):
         os.dup2(fd, number, inheritable=number < _PIPE)
-    kernel.close_range(_PIPE + 1, _EVERY_FD)
+    kernel.close_range(len(wanted), _EVERY_FD)
     return _PIPE
 
 
-def _enter_namespaces(sandbox: Sandbox) -> None:
+def _enter_namespaces(job: Job) -> None:
+    sandbox = job.sandbox
+    virtual = job.policy is not None and job.policy.epoch is not None
     ids = os.geteuid(), os.getegid()
     with Step("namespaces"):
         # An ordinary user cannot leave his groups; inside they have no names.
@@ -112,6 +159,12 @@ def _enter_namespaces(sandbox: Sandbox) -> None:
         _write("/proc/self/setgroups", "deny")
         _write("/proc/self/uid_map", f"{sandbox.uid} {ids[0]} 1")
         _write("/proc/self/gid_map", f"{sandbox.gid} {ids[1]} 1")
+    if virtual:
+        from belljar.sandbox.clock import offsets
+
+        with Step("clock"):
+            kernel.unshare(kernel.CLONE_NEWTIME)
+            _write("/proc/self/timens_offsets", offsets())
     with Step("nesting"):
         if not sandbox.nested:
             _write("/proc/sys/user/max_user_namespaces", "0")
@@ -140,7 +193,7 @@ def _report_failure(pipe: int, error: BaseException) -> None:
     os.write(pipe, text.encode("utf-8", "surrogateescape"))
 
 
-def _init(job: Job, keeper: int) -> NoReturn:
+def _init(job: Job, keeper: int, line: _Line | None) -> NoReturn:
     try:
         kernel.die_with_parent(signal.SIGKILL)
         if _has_ended(keeper):
@@ -154,6 +207,9 @@ def _init(job: Job, keeper: int) -> NoReturn:
             with Step("loopback"):
                 kernel.loopback_up()
         _build_root(job.sandbox)
+        if line is not None:
+            with Step("supervisor"):
+                line.hand_over(job)
         _give_up(job.sandbox)
         status = _spawn_and_reap(job)
         os.write(_PIPE, b"ended\0%d" % status)
@@ -215,9 +271,7 @@ def _spawn_and_reap(job: Job) -> int:
     program = job.argv[0]
     with Step(f"start {program}"):
         try:
-            command = os.posix_spawn(
-                program, job.argv, dict(job.sandbox.env), setsigdef=_RESET, setsigmask=()
-            )
+            command = _spawn(job) if job.policy is None else _fork(job)
         except FileNotFoundError:
             if os.path.exists(program):
                 raise ValueError("its interpreter (#! line, or ELF loader) is not in the sandbox") from None
@@ -226,6 +280,38 @@ def _spawn_and_reap(job: Job) -> int:
         pid, status = os.wait()
         if pid == command:
             return os.waitstatus_to_exitcode(status)
+
+
+def _spawn(job: Job) -> int:
+    env = dict(job.sandbox.env)
+    return os.posix_spawn(job.argv[0], job.argv, env, setsigdef=_RESET, setsigmask=())
+
+
+def _fork(job: Job) -> int:
+    """Start the command from a process that the supervisor may look into, which init is not."""
+    reader, writer = os.pipe()
+    command = kernel.fork_alone()
+    if command == 0:
+        _become(job, writer)
+    os.close(writer)
+    number = os.read(reader, 16)
+    os.close(reader)
+    if number:
+        raise OSError(int(number), os.strerror(int(number)))
+    return command
+
+
+def _become(job: Job, failure: int) -> NoReturn:
+    try:
+        for number in _RESET:
+            signal.signal(number, signal.SIG_DFL)
+        kernel.allow_supervision()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.execve(job.argv[0], job.argv, dict(job.sandbox.env))
+    except OSError as error:
+        os.write(failure, b"%d" % (error.errno or 0))
+    finally:
+        os._exit(125)
 
 
 _RESET = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}

@@ -1,0 +1,36 @@
+"""Random numbers that follow from a seed and from who asks, not from when.
+
+A program's stream follows from the seed, the program, its arguments, and how many have begun with the same
+ones before. So it does not matter what runs beside it, unless that is the same command; nor do two processes
+draw the same numbers. Threads of one process share its stream, in the order in which they draw.
+"""
+
+import hashlib
+
+from belljar.sandbox.processes import Process, Processes
+
+_MOST = 1 << 20
+
+
+class Chance:
+    """The streams of all processes."""
+
+    def __init__(self, seed: str, processes: Processes) -> None:
+        self._seed = hashlib.sha256(seed.encode("utf-8", "surrogateescape")).digest()
+        self._processes = processes
+        self._begun: dict[bytes, int] = {}
+
+    def draw(self, process: Process, size: int) -> bytes:
+        """Return the next bytes of a process's stream: `size` of them, or the first MiB."""
+        if process.stream is None:
+            process.stream = self._stream(process)
+        process.drawn += 1
+        key = process.stream + process.drawn.to_bytes(8, "little")
+        return hashlib.shake_128(key).digest(min(size, _MOST))
+
+    def _stream(self, process: Process) -> bytes:
+        words = process.program.encode("utf-8", "surrogateescape")
+        words += b"\0" + self._processes.read(process.outside, "cmdline")
+        who = hashlib.sha256(self._seed + words).digest()
+        before = self._begun[who] = self._begun.get(who, -1) + 1
+        return hashlib.sha256(who + before.to_bytes(8, "little")).digest()

@@ -1,0 +1,243 @@
+"""The system call filter: rules as data, and their assembly into the kernel's classic BPF.
+
+A program that is supervised may make the calls of `belljar.sandbox.calls`, each by the rule of its class. All
+others, those of other machines' ABIs (32 bits, x32) among them, fail with ENOSYS: to the program they do not
+exist. A call that is denied fails with an errno; where a supervisor listens it is he who answers, so that it
+can be counted and told. Some calls are denied with some arguments only (`_TESTS`).
+
+The kernel runs the filter at every call, so it is a binary search over the numbers: nine comparisons.
+
+Rejected: libseccomp (a library more), killing (a program that asks politely can do without), a list of what
+is forbidden (what the next kernel brings would be allowed).
+"""
+
+import errno
+import functools
+import os
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from belljar.sandbox.calls import TABLE
+
+MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+"""AUDIT_ARCH_* of linux/audit.h; also the order of the columns of TABLE."""
+
+_RET_ALLOW, _RET_NOTIFY, _RET_ERRNO, _RET_KILL = 0x7FFF0000, 0x7FC00000, 0x00050000, 0x80000000
+_LOAD, _JUMP, _JUMP_EQUAL, _JUMP_FROM, _JUMP_BITS, _RETURN = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06
+_NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
+_FARTHEST = 255
+_EVERY_BIT = 2**64 - 1
+
+
+class Action(StrEnum):
+    """What happens at a call."""
+
+    ALLOW = "allow"
+    ERRNO = "errno"
+    NOTIFY = "notify"
+    KILL = "kill"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Class:
+    """Calls of one kind: what happens, with which errno, and why."""
+
+    action: Action
+    why: str
+    errno: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Test:
+    """Holds when an argument has one of the bits of `bits`, or, if `equal`, when its low half is `bits`."""
+
+    argument: int
+    bits: int
+    equal: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What happens at one call; where it has `tests`, only if all hold, and it is allowed otherwise."""
+
+    call: str
+    number: int
+    kind: str
+    action: Action
+    why: str
+    errno: int = 0
+    tests: tuple[Test, ...] = ()
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        name = errno.errorcode.get(self.errno, "")
+        some = " for some arguments" if self.tests else ""
+        return f"{self.call:24} {self.number:3} {self.action:6} {name:6} {self.why}{some}".rstrip()
+
+
+def _deny(number: int, why: str) -> Class:
+    return Class(action=Action.ERRNO, errno=number, why=why)
+
+
+def _tell(why: str) -> Class:
+    return Class(action=Action.NOTIFY, why=why)
+
+
+CLASSES = {
+    "allow": Class(action=Action.ALLOW, why=""),
+    "open": _tell("names a file"),
+    "execute": _tell("names a program; its clock has to be hidden as it begins"),
+    "look": _tell("asks about a file"),
+    "move": _tell("changes what relative paths mean"),
+    "link": _tell("asks about a file; realpath(3) does for every directory above it"),
+    "time": _tell("reads the clock"),
+    "sleep": _tell("lets time pass"),
+    "wait": _tell("waits until a time of the clock"),
+    "random": _tell("reads random numbers"),
+    "machine": _tell("asks what machine this is"),
+    "ring": _deny(errno.ENOSYS, "opens files unseen by filter and supervisor"),
+    "kernel": _deny(errno.EPERM, "changes, instruments or measures the kernel or the machine"),
+    "keys": _deny(errno.ENOSYS, "keys are kept outside of all namespaces"),
+    "mounts": _deny(errno.EPERM, "what is mounted is the sandbox"),
+    "spaces": _deny(errno.EPERM, "namespaces open much of the kernel that only root reaches otherwise"),
+    "set-time": _deny(errno.EPERM, "reads or sets the machine's clock"),
+    "host": _deny(errno.EPERM, "names and terminals are the sandbox's"),
+    "watch": _deny(errno.EPERM, "watches whole filesystems"),
+    "handles": _deny(errno.EPERM, "finds files past the directories that lead to them"),
+    "typing": _deny(errno.EPERM, "types into the caller's terminal (TIOCSTI)"),
+    "others": Class(action=Action.ALLOW, why="looks into other processes: none but the sandbox's own"),
+    "gone": _deny(errno.ENOSYS, "a relic that programs do without"),
+}
+"""By the names that the table of calls uses."""
+
+NESTING = frozenset({"mounts", "spaces"})
+"""The classes to be allowed where a sandbox is to have sandboxes of its own."""
+
+_TESTS = {
+    "clone": (Test(argument=0, bits=0x7E020000),),  # CLONE_NEW*
+    "ioctl": (Test(argument=1, bits=0x5412, equal=True),),  # TIOCSTI
+    "futex": (
+        Test(argument=1, bits=0x100),
+        Test(argument=3, bits=_EVERY_BIT),
+    ),  # FUTEX_CLOCK_REALTIME, timeout
+}
+
+
+@functools.cache
+def _table(machine: str) -> tuple[tuple[str, int, str], ...]:
+    column = 1 + list(MACHINES).index(machine)
+    rows = map(str.split, TABLE.strip().splitlines())
+    return tuple((row[0], int(row[column]), row[3]) for row in rows if row[column] != "-")
+
+
+def rules(
+    machine: str, *, told: Iterable[str] = (), allowed: Iterable[str] = (), denied: Iterable[str] = ()
+) -> tuple[Rule, ...]:
+    """Return the rules of a machine, sorted by number.
+
+    `told` are the classes that a supervisor hears of: others that would notify are allowed. `allowed` are
+    classes that are not to be denied after all, `denied` names of calls that are, with EPERM.
+    """
+    silent = {name for name, item in CLASSES.items() if item.action is Action.NOTIFY} - set(told)
+    free, never = silent | set(allowed), set(denied)
+    found = []
+    for call, number, kind in _table(machine):
+        item = CLASSES["allow" if kind in free else kind]
+        tests = _TESTS.get(call, ()) if item.action is not Action.ALLOW else ()
+        if call in never:
+            item, tests = _deny(errno.EPERM, "not in this sandbox"), ()
+        rule = Rule(
+            call=call,
+            number=number,
+            kind=kind,
+            action=item.action,
+            why=item.why,
+            errno=item.errno,
+            tests=tests,
+        )
+        found.append(rule)
+    return tuple(sorted(found, key=lambda rule: rule.number))
+
+
+def describe(found: Sequence[Rule]) -> str:
+    """Return the rules one a line: call, number, action, errno, reason."""
+    lines = [rule.describe() for rule in found]
+    return "\n".join([*lines, f"{'all others':24}   - errno  ENOSYS not known to belljar"])
+
+
+def assemble(found: Sequence[Rule], machine: str, *, heard: bool) -> bytes:
+    """Return the filter as an array of `struct sock_filter`: seccomp(2).
+
+    `heard`: a supervisor listens and is to answer the calls that are denied, too.
+    """
+    unknown = _verdict(Action.ERRNO, errno.ENOSYS, heard=heard)
+    spans: list[tuple[int, bytes]] = [(0, unknown)]
+    for rule in found:
+        _append(spans, rule.number, _leaf(rule, heard=heard))
+        _append(spans, rule.number + 1, unknown)
+    arch = [_step(_LOAD, _ARCH), _step(_JUMP_EQUAL, MACHINES[machine], 1, 0), unknown, _step(_LOAD, _NUMBER)]
+    return b"".join(arch) + _search(spans)
+
+
+def _append(spans: list[tuple[int, bytes]], first: int, code: bytes) -> None:
+    """Have `code` decide from the number `first` on."""
+    if spans[-1][0] == first:
+        spans.pop()
+    if not spans or spans[-1][1] != code:
+        spans.append((first, code))
+
+
+def _search(spans: Sequence[tuple[int, bytes]]) -> bytes:
+    """Return a binary search for the span that a number lies in."""
+    if len(spans) == 1:
+        return spans[0][1]
+    middle = len(spans) // 2
+    below, above = _search(spans[:middle]), _search(spans[middle:])
+    far = len(below) // 8
+    if far <= _FARTHEST:
+        return _step(_JUMP_FROM, spans[middle][0], far, 0) + below + above
+    return _step(_JUMP_FROM, spans[middle][0], 0, 1) + _step(_JUMP, far) + below + above
+
+
+def _leaf(rule: Rule, *, heard: bool) -> bytes:
+    code = [_verdict(rule.action, rule.errno, heard=heard)]
+    if rule.tests:
+        code.append(_step(_RETURN, _RET_ALLOW))
+    for test in reversed(rule.tests):
+        code = _tested(test, otherwise=len(code) - 1) + code
+    return b"".join(code)
+
+
+def _tested(test: Test, otherwise: int) -> list[bytes]:
+    """Return what goes on where a test holds, and skips `otherwise` steps where it does not."""
+    at = _ARGUMENTS + 8 * test.argument  # little-endian: the low half comes first
+    low, high = test.bits & 0xFFFFFFFF, test.bits >> 32
+    if test.equal:
+        return [_step(_LOAD, at), _step(_JUMP_EQUAL, low, 0, otherwise)]
+    last = [_step(_LOAD, at + 4), _step(_JUMP_BITS, high, 0, otherwise)] if high else []
+    first = _step(_JUMP_BITS, low, len(last), 0 if last else otherwise)
+    return [_step(_LOAD, at), first, *last]
+
+
+def _verdict(action: Action, number: int, *, heard: bool) -> bytes:
+    if action is Action.ALLOW:
+        return _step(_RETURN, _RET_ALLOW)
+    if action is Action.KILL:
+        return _step(_RETURN, _RET_KILL)
+    if action is Action.NOTIFY or heard:
+        return _step(_RETURN, _RET_NOTIFY)
+    return _step(_RETURN, _RET_ERRNO | number)
+
+
+def _step(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, yes, no, value)
+
+
+def this_machine() -> str:
+    """Return the name of this machine, which must be one of MACHINES; raises ValueError."""
+    machine = os.uname().machine
+    if machine not in MACHINES:
+        raise ValueError(f"no system call filter for {machine}: there is one for {' and '.join(MACHINES)}")
+    return machine

@@ -1,0 +1,128 @@
+"""Who made a call: the processes inside, as the host's /proc tells of them.
+
+To ask /proc takes longer than all the rest of answering a call, so what it said is kept: until the process
+executes a program, and for a few seconds at most, since the numbers of processes come again.
+"""
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+
+_KEPT_SECONDS = 5.0
+_MANY = 4096
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Process:
+    """A process that runs one program, and what the supervisor keeps of it.
+
+    `pid` is its number inside, `outside` that on the host. `reads` and `since` belong to its clock,
+    `stream` and `drawn` to its random numbers.
+    """
+
+    pid: int
+    outside: int
+    program: str
+    reads: int = 0
+    since: int | None = None
+    stream: bytes | None = None
+    drawn: int = 0
+
+
+class Processes:
+    """The processes inside, by the number of any of their threads on the host."""
+
+    def __init__(self, proc: int) -> None:
+        """`proc` is a descriptor of the host's /proc."""
+        self._proc = proc
+        self._tasks: dict[int, Process] = {}
+        self._cwds: dict[int, str] = {}
+        self._known: dict[tuple[int, bytes], Process] = {}
+        self._expiry = 0.0
+
+    def of(self, task: int) -> Process:
+        """Return the process that a thread belongs to."""
+        if time.monotonic() > self._expiry:
+            self._tasks.clear()
+            self._cwds.clear()
+            self._expiry = time.monotonic() + _KEPT_SECONDS
+        found = self._tasks.get(task)
+        if found is None:
+            found = self._tasks[task] = self._look(task)
+        return found
+
+    def cwd(self, task: int) -> str:
+        """Return a thread's working directory as it is called inside; raises OSError."""
+        found = self._cwds.get(task)
+        if found is None:
+            found = self._cwds[task] = self.link(task, "cwd")
+        return found
+
+    def moved(self) -> None:
+        """Forget all working directories: some process changes its own."""
+        self._cwds.clear()
+
+    def executing(self, task: int) -> None:
+        """Forget what a thread ran, which is about to execute another program."""
+        self._tasks.pop(task, None)
+        self._cwds.pop(task, None)
+
+    def executed(self, task: int) -> Process:
+        """Return the process that has just begun to run a program, as a new one."""
+        self.executing(task)
+        self._known.pop((task, self._start(task)), None)
+        return self.of(task)
+
+    def link(self, task: int, name: str) -> str:
+        """Return where a link of a process's directory in /proc leads; raises OSError."""
+        return os.readlink(f"{task}/{name}", dir_fd=self._proc)
+
+    def exists(self, task: int, name: str) -> bool:
+        """Return whether a process's directory in /proc has an entry."""
+        try:
+            os.stat(f"{task}/{name}", dir_fd=self._proc)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def read(self, task: int, name: str) -> bytes:
+        """Return a file of a process's directory in /proc, empty where it cannot be read."""
+        with contextlib.suppress(OSError):
+            fd = os.open(f"{task}/{name}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc)
+            try:
+                return os.read(fd, 1 << 16)
+            finally:
+                os.close(fd)
+        return b""
+
+    def _look(self, task: int) -> Process:
+        fields = dict(line.partition(b":\t")[::2] for line in self.read(task, "status").splitlines())
+        outside = int(fields.get(b"Tgid", task))
+        key = (outside, self._start(outside))
+        known = self._known.get(key)
+        if known is None:
+            program = ""
+            with contextlib.suppress(OSError):
+                program = self.link(task, "exe")
+            numbers = fields.get(b"NSpid", b"0").split()
+            known = Process(pid=int(numbers[-1]), outside=outside, program=program)
+            self._inherit(known, int(fields.get(b"PPid", 0)))
+            self._prune()
+            self._known[key] = known
+        return known
+
+    def _inherit(self, child: Process, parent: int) -> None:
+        """Let a process that was only forked go on where its parent is: it has its variables."""
+        before = self._tasks.get(parent)
+        if before is not None and before.program == child.program:
+            child.reads, child.since = before.reads, before.since
+
+    def _start(self, process: int) -> bytes:
+        """Return when a process began, which with its number tells it from all others."""
+        fields = self.read(process, "stat").rpartition(b")")[2].split()
+        return fields[19] if len(fields) > 19 else b""
+
+    def _prune(self) -> None:
+        if len(self._known) >= _MANY and len(self._known) % _MANY == 0:
+            self._known = {key: item for key, item in self._known.items() if self.exists(key[0], "")}

@@ -1,0 +1,262 @@
+"""The supervisor: it hears of the calls that the filter tells of, reports them, and answers some itself.
+
+It is the keeper (belljar.sandbox.inside), so that it is outside, where nothing inside can reach it, has every
+right over the processes inside and none over others, and dies with the sandbox: when it dies, init dies, and
+all with it. Its root is the sandbox's, since pivot_root takes it along; the host's /proc, where the numbers
+of processes are the ones it knows, is kept open from before.
+
+One loop, one thread, answers in turn. A call that is only reported goes on in the kernel as it was, so
+signals, exit statuses and terminals behave as always. What it decides is only the time, randomness, what the
+machine is, and what the filter denies; none of that is done by letting a call go on.
+
+Cost: about 15 microseconds a call, most of it two switches of process. What is done often must not be told
+of: `Trace.ALL` doubles the time of a compiler, which resolves every directory of every header.
+"""
+
+import contextlib
+import errno
+import os
+import select
+import signal
+from collections import Counter
+from collections.abc import Callable
+
+from belljar.sandbox import notify, start
+from belljar.sandbox.answers import Answers, Handler, RandomFiles
+from belljar.sandbox.filter import MACHINES, NESTING, Rule, assemble, rules, this_machine
+from belljar.sandbox.lookups import CALLS, Lookups, Names
+from belljar.sandbox.policy import Blocked, Event, Policy, Unseen, encode
+from belljar.sandbox.processes import Processes
+
+_ALL_CHILDREN = 0x40000000  # __WALL of waitpid(2): threads too
+_EVENT_EXEC, _EVENT_STOP = 4, 128
+_BUFFERED = 1 << 15
+_RANDOM_FILES = (b"/dev/urandom", b"/dev/random")
+_UNKNOWN = "not known to belljar"
+
+
+def program_of(policy: Policy, *, nested: bool) -> bytes:
+    """Return the filter that a policy needs, to be installed by notify.install."""
+    allowed = NESTING if nested else frozenset()
+    machine = this_machine()
+    found = rules(machine, told=policy.classes(), allowed=allowed, denied=policy.denied)
+    return assemble(found, machine, heard=True)
+
+
+class Supervisor:
+    """Answers the calls of all processes in a sandbox, until the last one is gone."""
+
+    def __init__(
+        self, policy: Policy, names: tuple[str, str], *, listener: int, proc: int, events: int | None
+    ) -> None:
+        """Begin to listen.
+
+        `names` are those of the host and the domain, `proc` is a descriptor of the host's /proc, `events`
+        that to which encoded events are written.
+        """
+        self._listener = notify.Listener(listener)
+        self._memory = notify.Memory()
+        self._processes = Processes(proc)
+        self._answers = Answers(policy, names, self._processes, self._memory)
+        self._lookups = Lookups(self._processes, self._memory, self._tell)
+        self._hides = policy.epoch is not None or policy.seed is not None
+        self._architecture = MACHINES[this_machine()]
+        self._rules = {rule.number: rule for rule in rules(this_machine())}
+        self._handlers = self._chosen(policy)
+        self._events = events
+        self._buffer: list[bytes] = []
+        self._size = 0
+        self._blocked: Counter[tuple[int, str]] = Counter()
+        self._gaps: set[Unseen] = set()
+        self._poll = select.poll()
+        self._random_files = RandomFiles(self._poll)
+
+    def _chosen(self, policy: Policy) -> dict[int, Callable[[notify.Request], None]]:
+        """Return what is done at which number."""
+        classes = policy.classes()
+        answers = self._answers.handlers()
+        chosen: dict[int, Callable[[notify.Request], None]] = {}
+        for rule in rules(this_machine(), told=classes, denied=policy.denied):
+            if rule.kind not in classes or rule.call in policy.denied:
+                continue
+            if rule.call in answers:
+                chosen[rule.number] = self._answering(answers[rule.call])
+            elif rule.call == "fchdir":
+                chosen[rule.number] = self._moving
+            else:
+                chosen[rule.number] = self._seeing(rule, CALLS[rule.call], policy)
+        return chosen
+
+    def _answering(self, handler: Handler) -> Callable[[notify.Request], None]:
+        def answer(request: notify.Request) -> None:
+            value = handler(request)
+            if value is None:
+                self._listener.go_on(request)
+            else:
+                self._listener.answer(request, max(value, 0), max(-value, 0))
+
+        return answer
+
+    def _moving(self, request: notify.Request) -> None:
+        self._processes.moved()
+        self._listener.go_on(request)
+
+    def _seeing(self, rule: Rule, names: Names, policy: Policy) -> Callable[[notify.Request], None]:
+        traced = rule.kind in Policy(trace=policy.trace).classes()
+        random = policy.seed is not None and rule.kind == "open"
+        executes, moves, indirect = rule.kind == "execute", rule.kind == "move", rule.call == "openat2"
+
+        def see(request: notify.Request) -> None:
+            path = self._lookups.path(request, names)
+            if traced:
+                self._lookups.see(request, names, path, indirect=indirect)
+            if random and path in _RANDOM_FILES and self._open_random(request, names, indirect=indirect):
+                return
+            if executes:
+                self._executing(request[1])
+            if moves:
+                self._processes.moved()
+            self._listener.go_on(request)
+
+        return see
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    def guard(self, init: int) -> None:
+        """Answer until init and all with it are gone; end it when the caller asks for that (SIGTERM)."""
+        signals = notify.signals({signal.SIGCHLD, signal.SIGTERM})
+        self._poll.register(self._listener.fd, select.POLLIN)
+        self._poll.register(signals, select.POLLIN)
+        while True:
+            for fd, event in self._poll.poll():
+                if fd == self._listener.fd:
+                    self._hear(event)
+                elif fd != signals:
+                    self._random_files.feed(fd)
+                else:
+                    if _came(signals, signal.SIGTERM):
+                        os.kill(init, signal.SIGKILL)
+                    if self._reap(init):
+                        self._finish()
+                        return
+
+    def _hear(self, event: int) -> None:
+        if not event & select.POLLIN:
+            self._poll.unregister(self._listener.fd)  # nobody is left to make calls
+            return
+        request = self._listener.receive()
+        if request is None:
+            return
+        handler = self._handlers.get(request[3]) if request[4] == self._architecture else None
+        try:
+            (handler or self._deny)(request)
+        except OSError:
+            self._listener.go_on(request)  # the process is ending; what denies raises none
+
+    def _deny(self, request: notify.Request) -> None:
+        number = request[3] if request[4] == self._architecture else -1
+        rule = self._rules.get(number)
+        with contextlib.suppress(OSError):
+            self._blocked[number, self._processes.of(request[1]).program] += 1
+        self._listener.answer(request, 0, (rule and rule.errno) or (errno.EPERM if rule else errno.ENOSYS))
+
+    # --- programs that begin ----------------------------------------------------------------------
+
+    def _executing(self, task: int) -> None:
+        """Have a process that is about to execute a program stop when it has."""
+        self._processes.executing(task)
+        if not self._hides:
+            return
+        try:
+            notify.seize(task)
+        except OSError:
+            # Ours already, where an attempt to execute failed; or another's, who lives inside.
+            tracer = f"TracerPid:\t{os.getpid()}\n".encode()
+            if tracer not in self._processes.read(task, "status"):
+                self._miss("the clock of what a traced process executes", self._processes.of(task).program)
+
+    def _reap(self, init: int) -> bool:
+        """Let go whoever has stopped; True when init has ended."""
+        while True:
+            try:
+                task, status = os.waitpid(-1, os.WNOHANG | _ALL_CHILDREN)
+            except ChildProcessError:
+                return True
+            if task == 0:
+                return False
+            if not os.WIFSTOPPED(status):
+                if task == init:
+                    return True
+                continue
+            event = status >> 16
+            if event == _EVENT_EXEC:
+                self._executed(task)
+            is_signal = event == 0
+            notify.release(task, os.WSTOPSIG(status) if is_signal else 0)
+
+    def _executed(self, task: int) -> None:
+        process = self._processes.executed(task)
+        chance = self._answers.chance
+        done = start.prepare(
+            task,
+            self._memory,
+            hide_clock=self._answers.clock is not None,
+            chance=None if chance is None else lambda: chance.draw(process, 16),
+        )
+        if not done:
+            self._miss("the clock of a program that may not be read", process.program)
+
+    def _open_random(self, request: notify.Request, names: Names, *, indirect: bool) -> bool:
+        """Give out random numbers that follow from the seed, for a device that is opened to be read."""
+        flags = request[6 + names.flags] if names.flags is not None else os.O_WRONLY
+        if indirect:
+            flags = int.from_bytes(self._memory.read(request[1], flags, 8), "little")
+        chance = self._answers.chance
+        if chance is None or flags & (os.O_ACCMODE | os.O_PATH | os.O_DIRECTORY):
+            return False
+        process = self._processes.of(request[1])
+        reader = self._random_files.open(lambda: chance.draw(process, 4096))
+        self._listener.hand(request, reader, flags)
+        os.close(reader)
+        return True
+
+    # --- telling ----------------------------------------------------------------------------------
+
+    def _miss(self, what: str, program: str) -> None:
+        self._tell(Unseen(what=what, program=program))
+
+    def _tell(self, event: Event) -> None:
+        if self._events is None or event in self._gaps:
+            return
+        if isinstance(event, Unseen):
+            self._gaps.add(event)
+        data = encode(event)
+        self._buffer.append(data)
+        self._size += len(data)
+        if self._size > _BUFFERED:
+            self._flush()
+
+    def _flush(self) -> None:
+        rest = memoryview(b"".join(self._buffer))
+        self._buffer.clear()
+        self._size = 0
+        try:
+            while rest and self._events is not None:
+                rest = rest[os.write(self._events, rest) :]
+        except BrokenPipeError:
+            self._events = None  # the caller listens no more
+
+    def _finish(self) -> None:
+        for (number, program), count in sorted(self._blocked.items()):
+            rule = self._rules.get(number)
+            call, why = (rule.call, rule.why) if rule else (f"system call {number}", _UNKNOWN)
+            if number < 0:
+                call = "system calls of another ABI"
+            self._tell(Blocked(call=call, why=why or "not in this sandbox", program=program, count=count))
+        self._flush()
+
+
+def _came(fd: int, number: signal.Signals) -> bool:
+    """Read which signals have come; True when one is `number`."""
+    data = os.read(fd, 128 * 16)
+    return any(data[at : at + 4] == number.to_bytes(4, "little") for at in range(0, len(data), 128))

@@ -21,6 +21,7 @@ from belljar.report.audit_text import render
 from belljar.report.graph import graph_of, to_dot
 from belljar.report.html import to_html
 from belljar.seal import doing
+from belljar.seal.launcher import Form as Launched
 from belljar.seal.plan import Options, plan
 from belljar.seal.survey import PRIVATE
 
@@ -171,6 +172,23 @@ def test_a_sealed_prefix_in_an_archive_is_told_too(sealed, tmp_path):
     }
 
 
+@pytest.mark.parametrize("form", [Form.STATIC, Form.SH])
+def test_what_a_launcher_starts_is_followed_to_the_program(prefix, form):
+    seal(prefix, Options(form=Launched(form)))
+    report = look(prefix, policy=SEALED)
+    assert report.errors == ()
+    assert report.floors.glibc is None
+    told = by_name(report, prefix)["libexec/bash"]
+    assert (told.kind, told.sealed.form) == (Kind.EXECUTABLE, form)
+    assert told.sealed.glibc is not None
+    run_, found = run(prefix, "bash", "-c", 'echo "$0"; /bin/true; :')
+    assert run_.status == 0
+    assert found == [("libexec/bash", f"starts {os.path.realpath('/bin/true')} of the host")]
+    (prefix / "bin/bash").unlink()
+    (prefix / "bin/bash").write_text("#!/bin/sh\nexec /bin/bash\n")
+    assert errors(prefix) == {("seal", "bin/bash")}
+
+
 # --- closure --------------------------------------------------------------------------------------
 
 
@@ -223,6 +241,39 @@ def test_what_is_declared_to_come_from_the_host_is_noted_only(prefix):
     told, found = run(prefix, "bash", "-c", ":")
     assert found == []
     assert any("libtinfo" in item.path for item in told.allowed)
+
+
+def test_all_libraries_of_a_glibc_are_of_one_release(sealed):
+    host = Path(json.loads((sealed / PRIVATE / "seal.json").read_text())["files"]["libc.so.6"]["source"])
+    names = ("libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libresolv.so.2", "libutil.so.1")
+    for name in names:
+        shutil.copy(host.parent / name, sealed / PRIVATE / name)
+    assert errors(sealed) == set()
+    # The same library as one that is newer, and as one that lacks what came last.
+    image = (sealed / PRIVATE / "libm.so.6").read_bytes()
+    newest = str(by_name(look(sealed), sealed)[f"{PRIVATE}/libm.so.6"].release).encode()
+    for other in (b"2.99", b"2.05"):
+        changed = image.replace(b"\0GLIBC_" + newest + b"\0", b"\0GLIBC_" + other + b"\0")
+        assert changed != image
+        (sealed / PRIVATE / "libm.so.6").write_bytes(changed)
+        assert ("glibc-family", f"{PRIVATE}/libm.so.6") in errors(sealed)
+
+
+def test_a_program_that_is_sealed_with_another_prefix_is_an_error(sealed, made):
+    other = sealed.with_name("other")
+    (other / "bin").mkdir(parents=True)
+    shutil.copy(sealed / "bin/bash", other / "bin/bash")
+    (other / "lib").symlink_to(sealed / "lib")
+    assert ("seal", "bin/bash") in errors(other)
+
+
+def test_directories_of_a_seal_must_be_the_prefixes(sealed):
+    path = sealed / "bin/bash"
+    image = path.read_bytes()
+    known = b"/../lib\0"
+    assert image.count(known) == 1
+    path.write_bytes(image.replace(known, b"/../../\0"))
+    assert errors(sealed) == {("seal", "bin/bash")}
 
 
 def test_a_librarys_search_path_must_stay_in_the_prefix(sealed):

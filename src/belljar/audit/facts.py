@@ -24,12 +24,13 @@ from belljar.audit.floors.musl import hindrances, is_musl_itself
 from belljar.audit.floors.series import FLOORS, Number, dotted, split
 from belljar.audit.floors.symbols import NONSHARED, first
 from belljar.audit.isa import Effort, IsaFacts, examine
-from belljar.audit.isa.source import Source
+from belljar.audit.isa.source import Source, source_of
 from belljar.audit.leaks import Leak, find_leaks
 from belljar.audit.machines import BASELINES, arch_of, is_musl
-from belljar.audit.seals import SealFacts, embedded
+from belljar.audit.seals import LIBC, SealFacts, embedded
 from belljar.elf import Elf, Symbol, Symbols, object_symbols
 from belljar.elf.const import HIDDEN, Binding, Flag1, Tag, Type
+from belljar.elf.private import build_of
 from belljar.elf.sealed import Seal
 
 Content = bytes | mmap.mmap
@@ -110,7 +111,9 @@ class FileFacts:
 
     isa: IsaFacts | None = None
     release: GlibcVersion | None = None
-    """The newest version that it defines, where it is of a glibc; of libc.so.6 that is its release."""
+    """The newest version that it defines, where it is of a glibc."""
+    libc: GlibcVersion | None = None
+    """The release of glibc that it is: not every one has a version in libc.so.6 (2.31 has not)."""
     sealed: SealFacts | None = None
     """How it comes to run on a private libc, if it does."""
 
@@ -224,9 +227,17 @@ def facts_of(
         musl=() if defines_glibc else _musl(common["kind"], elf.interpreter, needed, uses),
         unversioned=unversioned,
         release=release,
+        libc=_libc(data, dynamic.soname if dynamic else None, release),
         sealed=None if seal is None else embedded(seal),
         isa=None if effort is None else examine(code or data, elf, name=path, effort=effort),
     )
+
+
+def _libc(data: Content, soname: str | None, release: GlibcVersion | None) -> GlibcVersion | None:
+    if soname != LIBC or release is None:
+        return None
+    told = build_of(source_of(data)[:])
+    return release if told is None else max(release, GlibcVersion.parse(told.partition(" ")[0]))
 
 
 def _object_facts(common: dict[str, Any], symbols: Iterable[Symbol]) -> FileFacts:

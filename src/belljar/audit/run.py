@@ -34,6 +34,7 @@ from belljar.types import Event, Progress, quiet
 _PAYS = 8 << 20
 """How many bytes are worth a second process, where all are looked at; _MANY: files, where only tables are."""
 _MANY = 1000
+_WHOLE = ("/ld-", "/libc.so.6", "/libc-2.")
 _AT_ONCE = 8 << 20
 """Up to how many bytes a file is read at once for its code."""
 
@@ -146,8 +147,9 @@ class _Look:
 
     def is_whole_of(self, target: Target) -> bool:
         """Whether all bytes of a file are wanted at once; the code of a big one is read by pages."""
-        # A loader tells by its code which kernel it wants.
-        if self.scanner is not None or self.policy.build_paths or "/ld-" in target.name:
+        # A loader tells by its code which kernel it wants, a libc by a constant which release it is.
+        is_own = any(mark in target.name for mark in _WHOLE)
+        if self.scanner is not None or self.policy.build_paths or is_own:
             return True
         return self.effort is not None and target.size <= _AT_ONCE
 

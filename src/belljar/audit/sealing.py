@@ -111,8 +111,15 @@ def _program(file: FileFacts, closure: Closure | str | None) -> Iterator[Finding
 
 
 def _outside(file: FileFacts, closure: Closure) -> Iterator[Finding]:
-    """Yield what a sealed program loads that is not of its prefix."""
-    prefix = _prefix_of(os.path.realpath(file.path), file)
+    """Yield what a sealed program loads, or would, that is not of its prefix."""
+    assert file.sealed is not None
+    prefix = _prefix_of(closure.path, file)
+    if not PurePath(closure.path).is_relative_to(prefix):
+        yield _error("seal", file.path, f"is sealed with {prefix}, where it does not lie", _AGAIN)
+    for directory in file.sealed.directories:
+        place = beside(closure.path, directory)
+        if not PurePath(place).is_relative_to(prefix):
+            yield _error("seal", file.path, f"searches {place}, which is not of its prefix {prefix}", _AGAIN)
     for item in closure.objects:
         if PurePath(item.real).is_relative_to(prefix):
             continue
@@ -176,9 +183,9 @@ def _family(directory: str, files: Sequence[FileFacts]) -> Iterator[Finding]:
         if os.path.dirname(beside(normal(file.path), sealed.loader)) != directory:
             continue
         wanted = newest(name, file.arch, sealed.glibc)
-        if wanted is not None and file.release != wanted:
+        if file.release > sealed.glibc or (wanted is not None and file.release < wanted):
             message = f"is of another glibc than the libc, {sealed.glibc}:"
-            message += f" its versions go to {file.release}, not to {wanted}"
+            message += f" its versions go to {file.release}, not to {wanted or sealed.glibc}"
             yield _error("glibc-family", file.path, message, _ONE_BUILD)
 
 

@@ -31,7 +31,7 @@ PRIVATE = "lib/belljar"
 RECORD = f"{PRIVATE}/seal.json"
 RECORD_LIMIT = 16 << 20
 """Bytes of a record that are read."""
-_LIBC = "libc.so.6"
+LIBC = "libc.so.6"
 _LOADER = re.compile(r"ld(64|-linux.*)?\.so\.[0-9]")
 
 
@@ -165,6 +165,12 @@ class _Tree:
     load: Load
     files: dict[str, "FileFacts"]
     private: dict[str, SealFacts] = field(default_factory=dict)
+    inside: dict[str, list[str]] = field(default_factory=dict)
+    """By directory, the files in it."""
+
+    def __post_init__(self) -> None:
+        for path in self.files:
+            self.inside.setdefault(os.path.dirname(path), []).append(path)
 
     def add_inner(self, record: Record) -> None:
         """Mark the programs that the launchers of a prefix start."""
@@ -187,11 +193,11 @@ class _Tree:
         assert sealed is not None
         loader = beside(path, sealed.loader)
         private = os.path.dirname(loader)
-        libc, found = self.look(os.path.join(private, _LIBC)), self.look(loader)
+        libc, found = self.look(os.path.join(private, LIBC)), self.look(loader)
         kernels = [item.kernel for item in (file, libc, found) if item is not None and item.kernel]
         served = replace(
             sealed,
-            glibc=libc.release if libc is not None else None,
+            glibc=libc.libc if libc is not None else None,
             kernel=max(kernels, key=number, default=None),
         )
         self.files[path] = replace(file, sealed=served, kernel=served.kernel, musl=())
@@ -214,12 +220,11 @@ class _Tree:
 
     def _names(self, places: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         """Yield the libraries in directories, each with its names; those of the first directory last."""
-        order = {place: at for at, place in enumerate(places)}
-        inside = [path for path in self.files if os.path.dirname(path) in order]
-        for path in sorted(inside, key=lambda path: -order[os.path.dirname(path)]):
-            yield path, PurePath(path).name
-            if soname := self.files[path].soname:
-                yield path, soname
+        for place in reversed(places):
+            for path in self.inside.get(place, ()):
+                yield path, PurePath(path).name
+                if soname := self.files[path].soname:
+                    yield path, soname
 
     def serve_bundled(self, path: str) -> None:
         """Mark what lies in a private directory."""

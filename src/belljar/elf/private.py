@@ -20,7 +20,7 @@ VARIABLES = {"LOCPATH": "BJLPATH", "GCONV_PATH": "BJCNV_PATH"}
 _DIRECTORY = rb"/(?:usr/)?lib(?:32|64|x32)?/(?:[\w.-]+/)?\0"
 _DIRECTORIES = re.compile(rb"(?<![\w./-])(?:" + _DIRECTORY + rb")+")
 _BANNER = re.compile(
-    rb"(?:GNU C Library|ld\.so) \(([^()\n\0]{1,80})\)[^\n\0]{0,40} release version (\d+\.\d+)"
+    rb"(?:GNU C Library|ld\.so) \(([^()\n\0]{1,80})\)[^\n\0]{0,40} release version (\d{1,4}\.\d{1,4})(?!\d)"
 )
 
 

@@ -10,7 +10,8 @@ command itself made are left out, by whatever name they are opened.
 Three processes: the caller, a tracer of its own (waiting for all children is no business of the caller's) and
 the command. When the tracer dies, everything that it traces is killed.
 
-Not seen are files that come by io_uring, and system calls of another machine's ABI; both are told as gaps.
+Not seen are files that come by io_uring, system calls of another machine's ABI, processes that ask to be
+untraced, and what paths mean after chroot and mounts; each is told as a gap.
 Rejected: strace (may be missing), fanotify (needs root), LD_AUDIT and LD_PRELOAD (the program's loader has to
 play along, and exec and static programs escape them), eBPF (needs root).
 """
@@ -48,7 +49,7 @@ _HEAD, _CALL, _RESULT = struct.Struct("<B3xI16x"), struct.Struct("<7Q"), struct.
 _ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _LOADER = re.compile(r"ld(-.*|64)?\.so(\.[0-9])?|ld-.*")
 _CWD, _PATH, _RESTART = -100, 4096, 512
-_IO_URING, _OPENAT2 = 425, 437
+_OPENAT2 = 437
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,12 @@ _OPENERS = {
     },
 }.get(os.uname().machine, {})
 """open, creat, openat, open_by_handle_at, openat2, execve, execveat."""
+_GAPS = {
+    "x86_64": {161: "chroot", 155: "pivot_root", 165: "mount", 308: "setns"},
+    "aarch64": {51: "chroot", 41: "pivot_root", 40: "mount", 268: "setns"},
+}.get(os.uname().machine, {}) | {425: "io_uring", 429: "move_mount"}
+"""Calls after which not all can be seen, or paths mean something else."""
+_CLONE, _CLONE3, _UNTRACED = {"x86_64": 56, "aarch64": 220}.get(os.uname().machine, -1), 435, 0x00800000
 _CREAT = 85 if os.uname().machine == "x86_64" else -1
 _EXECS, _MMAP = {"x86_64": ((59, 322), 9), "aarch64": ((221, 281), 222)}.get(os.uname().machine, ((), -1))
 
@@ -315,9 +322,8 @@ class _Log:
             self._done(process, pending, -result if is_error else 0, result)
 
     def _begun(self, process: int, number: int, arguments: Sequence[int]) -> None:
-        if number & _ALL or number == _IO_URING:
-            what = "io_uring" if number == _IO_URING else "system calls of the x32 ABI"
-            self.gaps.add(f"{_program(process)}: {what}")
+        if (gap := _gap(process, number, arguments)) is not None:
+            self.gaps.add(f"{_program(process)}: {gap}")
         opener = _OPENERS.get(number)
         if number == _MMAP and arguments[2] & 4 and not arguments[3] & 0x20:  # PROT_EXEC, no MAP_ANONYMOUS
             path = os.readlink(f"/proc/{process}/fd/{_signed(arguments[4])}")
@@ -383,6 +389,18 @@ class _Log:
             if (info.st_dev, info.st_ino) in self._made:
                 return
         self._note(path, how, asked, _asker(process) if asker is None else asker)
+
+
+def _gap(process: int, number: int, arguments: Sequence[int]) -> str | None:
+    """Return why not all can be seen after a system call; None where it can."""
+    if number & _ALL:
+        return "system calls of the x32 ABI"
+    if number in (_CLONE, _CLONE3):
+        flags = arguments[0]
+        if number == _CLONE3:
+            flags = int.from_bytes(_memory(process, flags, 8), "little")
+        return "a process that is not to be traced" if flags & _UNTRACED else None
+    return _GAPS.get(number)
 
 
 def _program(process: int) -> str:

@@ -45,7 +45,7 @@ def examine(tree: Path, recipe: Recipe, name: StoreName, progress: Progress) -> 
     open_tree(tree, progress=progress)
     progress(Event(stage="scan", subject=str(name)))
     found = scan(tree, progress=progress)
-    unsupported = tuple(f"{item.path}: offset {item.offset}: {item.what}" for item in found.unsupported)
+    unsupported = tuple(item.describe() for item in found.unsupported)
     progress(Event(stage="audit", subject=str(name)))
     report = _named(audit((tree,), policy=policy_of(recipe), progress=progress), tree, name)
     if not report.passed or (recipe.portability.relocatable and unsupported):

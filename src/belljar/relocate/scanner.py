@@ -177,12 +177,12 @@ def _resolve(fd: int, hints: list[int], found: _Found) -> None:
     if len(hints) >= HINTS or len(found.runs) >= HINTS:
         found.unsupported.append((found.runs[0].offset if found.runs else hints[0], _TOO_MANY, ""))
         return
-    wholes = [reference.offset for reference in found.references if reference.is_whole]
-    resolved = pieces.resolve(fd, wholes, sorted(found.runs), hints)
+    resolved = pieces.resolve(fd, sorted(found.references), sorted(found.runs), hints)
     found.references = _disjoint([*found.references, *resolved.references], found)
     for trace in resolved.left:
-        reason = f", {trace.reason}" if trace.reason else ""
-        found.unsupported.append((trace.run.offset, _describe(trace.run) + reason, trace.section))
+        words = [_describe(trace.run)] if trace.run.length else []
+        words += [trace.reason] if trace.reason else []
+        found.unsupported.append((trace.run.offset, ", ".join(words), trace.section))
 
 
 def _disjoint(references: list[Reference], found: _Found) -> list[Reference]:
@@ -222,7 +222,7 @@ def _scan_name(path: str) -> _Found:
 def _sort(window: Window, found: _Found) -> None:
     """Sort what one window shows into references, names and what is not whole."""
     for run in window.runs():
-        if not run.is_whole and run.width == 1:
+        if not run.is_whole:
             if len(found.runs) < HINTS:
                 found.runs.append(run)
         elif reference := _reference(window, run):

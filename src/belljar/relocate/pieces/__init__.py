@@ -1,28 +1,40 @@
 """Pieces of the placeholder in machine code: which are certain, and what is only reported.
 
-A run of letters is a trace, not yet a reference. For each ELF file (also as a member of an archive) the rules
-of its machine turn traces into exact pieces: immediates that a decoder confirms (`x86`), halves of registers
-(`aarch64`), aligned constants (`constants`). Then comes the check that decides: whoever uses the placeholder
-uses all of it, so each piece must go on, before and after it, in another one, from the first byte that
-varies to the last. A piece without such a neighbour means that part of a use was not recognised; it is
-reported, with its section and offset, and the tree cannot be relocated.
+A run of letters is a trace, not yet a reference. For each ELF file (also as a member of an archive) two
+things are asked. What does the code spell (`buffers`)? Where it writes or compares the placeholder from the
+first byte that varies to the last, each byte's place is known. And what do the rules of the machine say of a
+trace: is it an immediate that a decoder confirms (`x86`), half of a register (`aarch64`), an aligned constant
+(`constants`)? Pieces that are part of what is spelled are certain. The others must do without them: whoever
+uses the placeholder uses all of it, so each must go on, before and after it, in another one that is left
+(`tiling`). One that does not means that part of a use was not recognised, or that the program cuts its
+prefix; it is reported, with its section and offset, and the tree cannot be relocated.
 
-Rejected: to rewrite every run as it stands (1 in 4 of gcc's programs is then wrong), and to demand that the
-double build tells the pieces apart, which costs every build twice and helps nobody who has one tree.
+Only in linked 64-bit x86 code all that is spelled is seen; elsewhere (32 bits, whose code finds its constants
+by other ways, objects, which have no addresses yet, aarch64) a piece may also go on in one that is spelled.
+
+Rejected: to rewrite every run as it stands (1 in 4 of gcc's programs is then wrong); to let a piece go on in
+any other one of the file, which hides what is missing behind other uses; and to demand that the double build
+tells the pieces apart, which costs every build twice and helps nobody who has one tree.
 """
 
+import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from belljar.elf.const import Machine
-from belljar.placeholder import DIRECTORY_LIMIT
+from belljar.placeholder import LENGTH
 from belljar.references import Reference
 from belljar.relocate.pieces import aarch64, constants, x86
+from belljar.relocate.pieces.budget import TRACES, Budget, TooMany
+from belljar.relocate.pieces.buffers import Spelled
 from belljar.relocate.pieces.image import Image, Region, images
+from belljar.relocate.pieces.meaning import Meaning
+from belljar.relocate.pieces.tiling import Tiling
 from belljar.relocate.search import Run
 
-_WORD = 8  # bytes
 INCOMPLETE = "a part of the placeholder whose other parts were not recognised"
+TOO_MANY = "too many pieces of the placeholder to tell apart"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,159 +54,225 @@ class Pieces:
     left: list[Trace] = field(default_factory=list)
 
 
-def resolve(fd: int, wholes: Sequence[int], runs: Sequence[Run], hints: Sequence[int]) -> Pieces:
+def resolve(fd: int, wholes: Sequence[Reference], runs: Sequence[Run], hints: Sequence[int]) -> Pieces:
     """Turn the runs in an open file that are not whole into references, as far as they are certain.
 
-    `wholes` are where the whole placeholder stands, `hints` places that mean something in code only. All
-    ascend.
+    `wholes` are the references to all of the placeholder, `hints` places that mean something in code only.
+    All ascend. The work is bounded: beyond it, the first run or hint is reported for all.
     """
-    found = Pieces()
+    found, budget = Pieces(), Budget()
     rest = set(runs)
-    for image in images(fd, [*wholes, *(run.offset for run in runs), *hints]):
-        inside = [run for run in runs if run.offset in image]
-        rest.difference_update(inside)
-        work = _Image(fd, image, [place for place in wholes if place in image])
-        work.resolve(inside, [hint for hint in hints if hint in image], found)
+    offsets, begins = [run.offset for run in runs], [whole.offset for whole in wholes]
+    try:
+        if len(runs) > TRACES or len(hints) > TRACES:
+            raise TooMany
+        for image in images(fd, [*begins, *offsets, *hints]):
+            inside = runs[_within(offsets, image)]
+            rest.difference_update(inside)
+            work = _Image(fd, image, wholes[_within(begins, image)], budget)
+            work.resolve(inside, hints[_within(hints, image)], found)
+    except TooMany:
+        first = min([*offsets[:1], *hints[:1], *begins[:1]])
+        return Pieces(left=[Trace(run=Run(offset=first, length=0), reason=TOO_MANY)])
     found.left += [Trace(run=run) for run in sorted(rest)]
     found.references.sort()
     return found
 
 
-class _Image:
-    """One ELF file at work: the pieces in its data, and those in its code by neighbourhood."""
+def _within(offsets: Sequence[int], image: Image) -> slice:
+    return slice(bisect_left(offsets, image.base), bisect_left(offsets, image.end))
 
-    def __init__(self, fd: int, image: Image, wholes: list[int]) -> None:
-        self.fd, self.image = fd, image
-        self.wholes = {image.address(place): Reference(offset=place) for place in wholes}
+
+class _Image:
+    """One ELF file at work: the pieces in its data, and those in its code by neighbourhood.
+
+    `is_strict`: code and the constants that it loads are understood together, so that a text is all there is.
+    """
+
+    def __init__(self, fd: int, image: Image, wholes: Sequence[Reference], budget: Budget) -> None:
+        self.fd, self.image, self.budget = fd, image, budget
+        self.wholes = [whole for whole in wholes if whole.is_whole]
+        self.addresses = sorted(image.address(whole.offset) for whole in self.wholes)
+        self.is_strict = image.is_linked and image.bits == 64
         self.data: list[Reference] = []
         self.code: list[x86.Neighbourhood] = []
+        self.meaning = Meaning(wholes)
+        self.cuts: dict[int, list[Spelled]] = {}
         self.diagonals: dict[int, set[Reference]] = {}
 
-    def resolve(self, runs: list[Run], hints: list[int], found: Pieces) -> None:
+    def resolve(self, runs: Sequence[Run], hints: Sequence[int], found: Pieces) -> None:
         """Add what the runs and hints of this file are to `found`."""
-        code = [run for run in runs if self.region(run.offset).is_code and self.image.bits]
-        data = sorted(set(runs) - set(code))
-        self.decode([*(run.offset for run in code), *hints])
-        unknown = [run for run in code if not self.explains(run)]
-        data += [run for run in unknown if self.region(run.offset).is_mixed]
-        unknown = [run for run in unknown if not self.region(run.offset).is_mixed]
-        found.left += [self.trace(run, "in code, but no immediate of an instruction") for run in unknown]
-        self.cut(data, found)
+        in_code = [run for run in runs if self.region(run.offset).is_code and self.image.bits]
+        elsewhere = sorted({*runs} - {*in_code})
+        uncut = self.cut([run for run in elsewhere if run.width == 1])
+        self.decode(
+            itertools.chain((run.offset for run in in_code), hints, self.beginnings(), self.loads(elsewhere))
+        )
+        self.understand()
+        for run in sorted({*in_code} - {run for run in in_code if self.explains(run)}):
+            if run.width == 1 and self.region(run.offset).is_mixed:
+                uncut += self.cut([run])
+            else:
+                self.report(run, "in code, but no immediate of an instruction", found)
+        for run in uncut:
+            self.report(run, "not an aligned constant", found)
+        for run in elsewhere:
+            if run.width > 1:
+                self.report(run, "", found)
         self.begin()
         self.accept(found)
+        found.references += self.meaning.references()
 
     def region(self, offset: int) -> Region:
         return self.image.region(offset)
 
-    def trace(self, run: Run, reason: str) -> Trace:
-        return Trace(run=run, section=self.region(run.offset).name, reason=reason)
+    def report(self, run: Run, reason: str, found: Pieces) -> None:
+        """Add a run to what is left, unless it is part of what code spells."""
+        if not self.meaning.has(run):
+            found.left.append(Trace(run=run, section=self.region(run.offset).name, reason=reason))
 
-    def decode(self, hits: Iterable[int]) -> None:
-        """Read the code around the hits."""
-        by_region: dict[Region, set[int]] = {}
-        for hit in hits:
-            region = self.region(hit)
-            if region.is_code:
-                by_region.setdefault(region, set()).add(hit)
-        for region, places in by_region.items():
-            if self.image.machine == Machine.AARCH64:
-                self.data += aarch64.pieces(self.fd, region, sorted(places))
-            elif self.image.bits:
-                self.code += x86.neighbourhoods(self.fd, self.image, region, sorted(places))
-
-    def explains(self, run: Run) -> bool:
-        """Whether the run is an immediate, but for letters that match by chance."""
-        if not self.diagonals:
-            for piece in (piece for near in self.code for piece in near.pieces):
-                self.diagonals.setdefault(piece.offset - piece.start, set()).add(piece)
-        covered = sum(
-            piece.length
-            for piece in self.diagonals.get(run.offset - run.start, ())
-            if run.offset <= piece.offset < run.offset + run.length
-        )
-        return covered > 0 and run.length - covered <= constants.CHANCE
-
-    def cut(self, runs: list[Run], found: Pieces) -> None:
-        """Cut the runs in data to constants."""
+    def cut(self, runs: Iterable[Run]) -> list[Run]:
+        """Cut the runs in data to constants; returns those that are none."""
+        left = []
         taken: Reference | None = None
         for run in sorted(runs):
             piece = constants.cut(run, self.image.base)
             if piece is None or (taken is not None and piece.offset < taken.end):
-                found.left.append(self.trace(run, "not an aligned constant"))
+                left.append(run)
                 continue
             taken = piece
             self.data.append(piece)
+        return left
 
-    def begin(self) -> None:
-        """Add the beginnings that stand behind other text, in code and in data."""
+    def beginnings(self) -> Iterator[int]:
+        """Yield where code may hold the placeholder's first bytes, behind other text."""
         for region in self.image.regions:
             if region.is_code and self.image.bits:
-                self.decode(x86.beginnings(self.fd, region, self.image.bits))
+                yield from x86.beginnings(self.fd, region, self.image.bits)
+
+    def loads(self, runs: Iterable[Run]) -> Iterator[int]:
+        """Yield where code loads runs in data, or wholes that may be constants in a row."""
+        if not self.is_strict:
+            return
+        joints = [whole for whole in self.wholes if constants.is_joint(whole, 0, self.image.base)]
+        spans = [(run.offset, run.length * run.width) for run in runs]
+        spans += [(whole.offset, whole.length) for whole in joints]
+        wanted = sorted((self.image.address(at), self.image.address(at) + size) for at, size in spans)
+        for region in self.image.regions:
+            if region.is_code and wanted:
+                yield from x86.loads(self.fd, region, wanted)
+
+    def decode(self, hits: Iterable[int]) -> None:
+        """Read the code around the hits."""
+        by_region: dict[Region, set[int]] = {}
+        for number, hit in enumerate(hits):
+            if number > TRACES:
+                raise TooMany
+            region = self.region(hit)
+            if region.is_code:
+                by_region.setdefault(region, set()).add(hit)
+        for region, places in sorted(by_region.items(), key=lambda item: item[0].begin):
+            if self.image.machine == Machine.AARCH64:
+                self.data += aarch64.pieces(self.fd, region, sorted(places), self.budget)
+            elif self.image.bits:
+                self.code += x86.neighbourhoods(self.fd, self.image, region, sorted(places), self.budget)
+
+    def understand(self) -> None:
+        """Take what the code spells in full; keep what it cuts."""
+        for number, near in enumerate(self.code):
+            for item in near.spelled:
+                if not (item.is_complete and self.meaning.take(item)):
+                    self.cuts.setdefault(number, []).append(item)
+
+    def explains(self, run: Run) -> bool:
+        """Whether the run is what code spells, or an immediate, but for letters that match by chance."""
+        if not self.diagonals:
+            for piece in (piece for near in self.code for piece in near.pieces):
+                self.diagonals.setdefault(piece.offset - piece.start, set()).add(piece)
+        count = sum(
+            piece.length
+            for piece in self.diagonals.get(run.offset - run.start, ())
+            if run.width == 1 and run.offset <= piece.offset < run.offset + run.length
+        )
+        return self.meaning.has(run) or (count > 0 and run.length - count <= constants.CHANCE)
+
+    def begin(self) -> None:
+        """Add the beginnings that stand behind other text in data."""
         decoded = {head.offset for near in self.code for head in (*near.pieces, *near.heads)}
-        found = constants.heads(self.fd, self.image, self.data, self.wholes.values())
+        found = constants.heads(self.fd, self.image, self.data, self.wholes)
         self.data += [head for head in found if head.offset not in decoded]
 
     def accept(self, found: Pieces) -> None:
         """Take the pieces that go on in others; report the rest."""
-        everything = _distinct([*self.data, *(piece for near in self.code for piece in near.pieces)])
-        for piece in self.data:
-            self.judge(piece, [*everything, *self.hidden(piece)], found)
-        seen: set[int] = set()
-        for near in self.code:
-            around = _distinct([*near.pieces, *self.data])
-            follows = {piece.start for piece in around}
-            heads = [
-                head
-                for head in near.heads
-                if head.length in follows or head.length > constants.CHANCE or self.copied(near, head)
-            ]
-            for piece in (*near.pieces, *heads):
-                if piece.offset not in seen:
-                    seen.add(piece.offset)
-                    self.judge(piece, [*around, *_distinct(heads), *self.copied(near, piece)], found)
+        spans = [_span(piece) for piece in (self.rest(self.data) if self.is_strict else self.data)]
+        elsewhere = set(spans)
+        for number, near in enumerate(self.code):
+            cuts, pieces = self.open_cuts(number), self.rest(near.pieces)
+            around = [cut.span for cut in cuts]
+            around += map(_span, pieces if self.is_strict else near.pieces)
+            elsewhere.update(around)
+            heads = self.heads(near, {start for start, _ in (*around, *spans)})
+            tiling = Tiling([*around, *spans, *map(_span, heads)], copied=self.copied(near))
+            self.judge_cuts(cuts, tiling, found)
+            for piece in self.rest([*pieces, *heads]):
+                self.judge(piece, tiling, found)
+        tiling = Tiling(elsewhere, joints=self.joints())
+        for piece in self.rest(self.data):
+            self.judge(piece, tiling, found)
 
-    def copied(self, near: x86.Neighbourhood, piece: Reference) -> list[Reference]:
-        """Return what of a whole placeholder the code may copy after a piece.
+    def open_cuts(self, number: int) -> list[Spelled]:
+        """Return the texts of a neighbourhood that are cut, but not those that are only copies."""
+        cuts = self.cuts.get(number, []) if self.is_strict else []
+        sources = [cut for cut in cuts if self.meaning.is_source(cut) and self.meaning.take(cut)]
+        return [cut for cut in cuts if cut not in sources and not self.meaning.is_copy(cut)]
+
+    def rest(self, pieces: Iterable[Reference]) -> list[Reference]:
+        """Return what of the pieces is not part of what code spells."""
+        return [part for piece in pieces for part in self.meaning.rest(piece)]
+
+    def heads(self, near: x86.Neighbourhood, starts: set[int]) -> list[Reference]:
+        """Return the beginnings in code that are more than chance: long, or continued."""
+        copied = Tiling([], copied=self.copied(near))
+        return [
+            head
+            for head in self.rest(near.heads)
+            if head.length in starts or head.length > constants.CHANCE or copied.goes_on(0, head.length)
+        ]
+
+    def copied(self, near: x86.Neighbourhood) -> set[int]:
+        """Return from which of its bytes on a whole placeholder may be copied by the code.
 
         Such code (go's) stores the first word or two and names the address at which the string goes on.
         """
-        begin, end = piece.start, piece.start + piece.length
-        return [
-            Reference(offset=whole.offset + begin, start=begin, length=whole.length - begin)
-            for address, whole in self.wholes.items()
-            if any(address + begin - _WORD < target <= address + end for target in near.targets)
-        ]
+        found = set()
+        for target in near.targets:
+            index = bisect_right(self.addresses, target) - 1
+            if index >= 0 and target - self.addresses[index] < LENGTH:
+                found.add(target - self.addresses[index])
+        return found
 
-    def hidden(self, piece: Reference) -> Iterator[Reference]:
-        """Yield the whole placeholders that may be constants in a row, shared by the use of this one."""
-        for whole in self.wholes.values():
-            if any(
-                constants.is_joint(whole, place, self.image.base)
-                for place in (piece.start, piece.start + piece.length)
-            ):
-                yield whole
+    def joints(self) -> set[int]:
+        """Return where in a block whole placeholders begin, which may be constants in a row."""
+        if self.is_strict:
+            return set()
+        return {(whole.offset - self.image.base) % constants.BLOCK for whole in self.wholes}
 
-    def judge(self, piece: Reference, around: list[Reference], found: Pieces) -> None:
+    def judge_cuts(self, cuts: list[Spelled], tiling: Tiling, found: Pieces) -> None:
+        """Take the texts that go on in another one; report the others."""
+        for cut in cuts:
+            if not (tiling.goes_on(*cut.span) and self.meaning.take(cut)):
+                place = next(place for places in cut.places for place in places if place >= 0)
+                run = replace(cut.run, offset=place)
+                found.left.append(Trace(run=run, section=self.region(place).name, reason=INCOMPLETE))
+
+    def judge(self, piece: Reference, tiling: Tiling, found: Pieces) -> None:
         """Take a piece, or report it."""
-        if _goes_on(piece, around):
+        if tiling.goes_on(*_span(piece)):
             found.references.append(piece)
         else:
             run = Run(offset=piece.offset, start=piece.start, length=piece.length)
-            found.left.append(self.trace(run, INCOMPLETE))
+            found.left.append(Trace(run=run, section=self.region(piece.offset).name, reason=INCOMPLETE))
 
 
-def _distinct(pieces: Iterable[Reference]) -> list[Reference]:
-    """Return one piece for each part of the placeholder that they hold."""
-    return list({(piece.start, piece.length): piece for piece in pieces}.values())
-
-
-def _goes_on(piece: Reference, around: Iterable[Reference]) -> bool:
-    """Whether others hold the bytes before the piece and those after it, as far as they vary."""
-    begin, end = piece.start, piece.start + piece.length
-    before, after = begin <= 1, end >= DIRECTORY_LIMIT
-    for other in around:
-        before = before or other.start < begin <= other.start + other.length
-        after = after or other.start <= end < other.start + other.length
-        if before and after:
-            return True
-    return False
+def _span(piece: Reference) -> tuple[int, int]:
+    return piece.start, piece.start + piece.length

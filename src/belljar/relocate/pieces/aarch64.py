@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from belljar.elf.const import Machine
 from belljar.placeholder import DIRECTORY_LIMIT, PLACEHOLDER
 from belljar.references import Encoding, Reference
+from belljar.relocate.pieces.budget import Budget
 from belljar.relocate.pieces.image import Region
 from belljar.relocate.search import Window
 
@@ -40,17 +41,17 @@ def hints(window: Window) -> Iterator[int]:
         yield window.base + match.start() - 1
 
 
-def pieces(fd: int, region: Region, hints: Iterable[int]) -> Iterator[Reference]:
-    """Yield the pieces around the hints, which ascend."""
-    seen: set[Reference] = set()
+def pieces(fd: int, region: Region, hints: Iterable[int], budget: Budget) -> Iterator[Reference]:
+    """Yield the pieces around the hints, which ascend; those near to each other are seen together."""
+    spans: list[tuple[int, int]] = []
     for hint in hints:
-        begin = max(region.begin, hint - _NEAR)
-        begin -= (begin - region.begin) % 4
-        code = os.pread(fd, min(region.end, hint + _NEAR) - begin, begin)
-        for piece in _values(code, begin):
-            if piece not in seen:
-                seen.add(piece)
-                yield piece
+        begin, end = max(region.begin, hint - _NEAR), min(region.end, hint + _NEAR)
+        if spans and begin <= spans[-1][1]:
+            begin = spans.pop()[0]
+        spans.append((begin - (begin - region.begin) % 4, end))
+    for begin, end in spans:
+        budget.spend(end - begin)
+        yield from dict.fromkeys(_values(os.pread(fd, end - begin, begin), begin))
 
 
 def _values(code: bytes, begin: int) -> Iterator[Reference]:

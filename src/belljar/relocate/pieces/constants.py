@@ -21,7 +21,8 @@ WHOLE = PLACEHOLDER.encode()
 CHANCE = 3
 """How many letters of other content may match by chance."""
 _ALIGNMENTS = (16, 8)
-_BLOCK = 16
+BLOCK = 16
+"""How many bytes the smallest vector constant has."""
 _SURE = 4
 """How many bytes a beginning has that is recognised wherever it stands."""
 _NEAR = 512
@@ -50,7 +51,7 @@ def _aligned(place: int, direction: int) -> int:
 
 def is_joint(whole: Reference, place: int, base: int) -> bool:
     """Whether constants may meet at that byte of a whole placeholder, which then only looks like a string."""
-    return (whole.offset + place - base) % _BLOCK == 0
+    return (whole.offset + place - base) % BLOCK == 0
 
 
 def heads(
@@ -81,16 +82,16 @@ def _endings(fd: int, region: Region, base: int, lengths: set[int]) -> Iterator[
     pattern = re.compile(re.escape(WHOLE[: min(lengths)]))
     at, step = region.begin, 1 << 20
     while at < region.end:
-        first = max(region.begin, at - _BLOCK)
-        block = os.pread(fd, min(step + 2 * _BLOCK, region.end - first), first)
+        first = max(region.begin, at - BLOCK)
+        block = os.pread(fd, min(step + 2 * BLOCK, region.end - first), first)
         for match in pattern.finditer(block, at - first):
             place = match.start()
-            length = -(first + place - base) % _BLOCK
+            length = -(first + place - base) % BLOCK
             if place >= at - first + step or length not in lengths:
                 continue
             if block[place : place + length] != WHOLE[:length] or block[place:].startswith(WHOLE[:8]):
                 continue
-            before = block[max(0, place + length - _BLOCK) : place]
+            before = block[max(0, place + length - BLOCK) : place]
             if b"\0" not in before:
                 yield first + place, length
         at += step

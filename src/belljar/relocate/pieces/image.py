@@ -5,8 +5,9 @@ headers say most; a file that has none is seen by its segments, where code and c
 """
 
 import os
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from belljar.elf import ElfError
 from belljar.elf.const import Machine, Type
@@ -20,8 +21,10 @@ _SECTION = {False: "10I", True: "2I4Q2I2Q"}
 _SEGMENT = {False: "8I", True: "2I6Q"}
 _NOBITS, _LOAD = 8, 1
 _CODE_SECTION, _CODE_SEGMENT = 4, 1
-_TABLE_LIMIT = 1 << 26
+_TABLE_LIMIT = 1 << 24
 """How many bytes of section headers or of their names are read."""
+_NAME_LIMIT = 64
+"""How many bytes of a section's name are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """An ELF file, `base` bytes into the file that holds it, with its regions in ascending order."""
+    """An ELF file, `base` bytes into the file that holds it, with its regions: ascending, none overlaps."""
 
     base: int
     end: int
@@ -66,9 +69,9 @@ class Image:
 
     def region(self, offset: int) -> Region:
         """Return the region at an offset of the file; what lies between the regions has no name."""
-        for region in self.regions:
-            if region.begin <= offset < region.end:
-                return region
+        index = bisect_right(self.regions, offset, key=lambda region: region.begin) - 1
+        if index >= 0 and offset < self.regions[index].end:
+            return self.regions[index]
         return Region(name="", begin=self.base, end=self.end, address=0, is_code=False)
 
 
@@ -119,8 +122,19 @@ def _image(fd: int, base: int, end: int) -> Image:
         regions = _sections(fd, base, end, view, sections, *fields[10:13])
     if not regions:
         regions = _segments(fd, base, end, view, segments, *fields[8:10])
-    regions.sort(key=lambda region: region.begin)
-    return Image(base=base, end=end, machine=machine, is_linked=fields[0] != Type.REL, regions=tuple(regions))
+    return Image(
+        base=base, end=end, machine=machine, is_linked=fields[0] != Type.REL, regions=tuple(_apart(regions))
+    )
+
+
+def _apart(regions: list[Region]) -> Iterator[Region]:
+    """Yield regions in order; what several claim, as no sound file has it, belongs to the first."""
+    last = 0
+    for region in sorted(regions, key=lambda region: region.begin):
+        if region.end > last:
+            lost = max(0, last - region.begin)
+            yield replace(region, begin=region.begin + lost, address=region.address + lost)
+            last = region.end
 
 
 def _table(fd: int, base: int, end: int, view: View, at: int, size: int) -> View:
@@ -146,7 +160,7 @@ def _sections(
     for row in rows[1:]:
         name, kind, flags, address, offset, length = row[:6]
         if kind != _NOBITS and length and base + offset + length <= end:
-            text = strings[name : strings.find(b"\0", name)].decode("utf-8", "replace")
+            text = strings[name : name + _NAME_LIMIT].partition(b"\0")[0].decode("utf-8", "replace")
             found.append(
                 Region(
                     name=text,

@@ -8,14 +8,18 @@ exactly is no piece. Immediates of 8 and 4 bytes say by themselves which bytes t
 differ); those of 2 and 1 only as a row that spells at least 8 letters, in the order of the code.
 """
 
+import functools
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from belljar.placeholder import DIRECTORY_LIMIT, PLACEHOLDER
 from belljar.references import Reference
+from belljar.relocate.pieces.budget import Budget
+from belljar.relocate.pieces.buffers import Known, Machine, Spelled
 from belljar.relocate.pieces.image import Image, Region
 from belljar.relocate.search import Window
 
@@ -29,6 +33,7 @@ _BEGINNING_8, _BEGINNING_4 = (
     re.compile(b"|".join(re.escape(WHOLE[:length]) for length in range(longest, 1, -1))) for longest in (7, 4)
 )
 _VECTORS = (16, 32, 64)
+_BLOCK, _LONGEST = 1 << 16, 16
 # The last bytes of an instruction that loads a vector relative to its own address: opcode, ModRM, distance.
 _LOAD = re.compile(rb"[\x10\x12\x16\x28\x6c\x6f][\x05\x0d\x15\x1d\x25\x2d\x35\x3d](?s:....)")
 _ROWS = (2, 1)
@@ -37,25 +42,82 @@ _CERTAIN = (8, 4)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Neighbourhood:
-    """Code around some hits: the pieces there, the beginnings that stand behind other text.
+    """Code around some hits: the pieces there, the beginnings that stand behind other text, what it spells.
 
-    `targets` are the addresses that the code names: what it may copy from.
+    `targets` are the addresses that the code computes: what it may copy from.
     """
 
     pieces: tuple[Reference, ...]
     heads: tuple[Reference, ...]
     targets: frozenset[int]
+    spelled: tuple[Spelled, ...]
 
 
-def neighbourhoods(fd: int, image: Image, region: Region, hits: Iterable[int]) -> Iterator[Neighbourhood]:
+def neighbourhoods(
+    fd: int, image: Image, region: Region, hits: Iterable[int], budget: Budget
+) -> Iterator[Neighbourhood]:
     """Decode the code around the hits, which ascend; those near to each other are seen together."""
     for begin, end, inside in _spans(region, hits):
         code = os.pread(fd, end - begin, begin)
         address = region.address + begin - region.begin
-        decoded = _in_step(code, image.bits, address, [hit - begin for hit in inside])
+        start, decoded = _in_step(code, image.bits, address, {hit - begin for hit in inside}, budget)
         ignored = _OUT_OF_STEP if begin > region.begin else 0
         pieces, heads = _read(code, begin, [item for item in decoded.immediates if item.at >= ignored])
-        yield Neighbourhood(pieces=pieces, heads=heads, targets=frozenset(decoded.targets))
+        yield Neighbourhood(
+            pieces=pieces,
+            heads=heads,
+            targets=frozenset(decoded.targets),
+            spelled=tuple(_spelled(fd, image, code, start, begin, address)),
+        )
+
+
+def _spelled(fd: int, image: Image, code: bytes, start: int, begin: int, address: int) -> list[Spelled]:
+    """Return what code spells that stands `begin` bytes into the file, decoded from its byte `start` on."""
+    from iced_x86 import Decoder
+
+    decoder = Decoder(image.bits, code)
+    decoder.position, decoder.ip = start, address + start
+    machine = Machine(fd, image)
+    for instruction in decoder:
+        offsets = decoder.get_constant_offsets(instruction)
+        size = offsets.immediate_size if offsets.has_immediate else 0
+        at = decoder.position - instruction.len + offsets.immediate_offset
+        machine.step(instruction, Known(code[at : at + size], tuple(range(begin + at, begin + at + size))))
+    return machine.finish()
+
+
+def loads(fd: int, region: Region, wanted: Iterable[tuple[int, int]]) -> Iterator[int]:
+    """Yield where code holds the distance to an address from which a constant would reach into wanted bytes.
+
+    `wanted` are begin and end addresses, ascending and apart. In a block of code few values of the distance's
+    upper half are possible, so that hardly anything is compared.
+    """
+    spans = [(max(0, begin - _VECTORS[-1] + 1), end) for begin, end in wanted]
+    begins = [begin for begin, _ in spans]
+    for at in range(region.begin, region.end, _BLOCK):
+        block = os.pread(fd, min(_BLOCK + _LONGEST, region.end - at), at)
+        address = region.address + at - region.begin
+        halves = {
+            distance >> 16 & 0xFFFF
+            for begin, end in spans
+            for distance in (*range(begin - address - _BLOCK - 8, end - address, 1 << 16), end - address)
+        }
+        for match in _relative(frozenset(halves)).finditer(block):
+            place = match.start() + 1
+            distance = int.from_bytes(block[place : place + 4], "little", signed=True)
+            for after in (4, 5):  # the instruction ends there, or after an immediate of one byte
+                target = address + place + after + distance
+                index = bisect_right(begins, target) - 1
+                if place < _BLOCK and index >= 0 and target < spans[index][1]:
+                    yield at + place
+                    break
+
+
+@functools.lru_cache(maxsize=64)
+def _relative(halves: frozenset[int]) -> re.Pattern[bytes]:
+    """Return what finds a ModRM byte for an address relative to the code's, and such a distance after it."""
+    upper = b"|".join(re.escape(half.to_bytes(2, "little")) for half in sorted(halves))
+    return re.compile(rb"(?<!\x8d)[\x05\x0d\x15\x1d\x25\x2d\x35\x3d](?=(?s:..)(?:" + upper + b"))")
 
 
 def beginnings(fd: int, region: Region, bits: int) -> Iterator[int]:
@@ -121,24 +183,26 @@ class _Immediate(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Decoded:
-    """The immediates of some code, and the addresses that it names."""
+    """The immediates of some code, where its displacements stand, and the addresses that it computes."""
 
     immediates: list[_Immediate]
+    displacements: list[int]
     targets: set[int]
 
-    def meets(self, hits: Iterable[int]) -> int:
-        """Return how many of the hits lie in an immediate."""
+    def meets(self, hits: set[int]) -> int:
+        """Return how many of the hits lie in an immediate, or begin a displacement."""
         inside = {place for item in self.immediates for place in range(item.at, item.at + item.size)}
-        return sum(hit in inside for hit in hits)
+        return len(hits & inside) + len(hits & set(self.displacements))
 
 
-def _in_step(code: bytes, bits: int, address: int, hits: list[int]) -> _Decoded:
-    """Decode from whichever start meets most of the hits."""
-    best, most = _Decoded(immediates=[], targets=set()), -1
+def _in_step(code: bytes, bits: int, address: int, hits: set[int], budget: Budget) -> tuple[int, _Decoded]:
+    """Decode from whichever start meets most of the hits; returns that start too."""
+    best, most = (0, _Decoded(immediates=[], displacements=[], targets=set())), -1
     for start in range(min(_PHASES, len(code))):
+        budget.spend(len(code))
         found = _decoded(code, bits, address, start)
         if (met := found.meets(hits)) > most:
-            best, most = found, met
+            best, most = (start, found), met
         if met == len(hits):
             break
     return best
@@ -149,17 +213,20 @@ def _decoded(code: bytes, bits: int, address: int, start: int) -> _Decoded:
 
     decoder = Decoder(bits, code)
     decoder.position, decoder.ip = start, address + start
-    immediates: list[_Immediate] = []
-    targets: set[int] = set()
+    found = _Decoded(immediates=[], displacements=[], targets=set())
     for instruction in decoder:
         place = decoder.get_constant_offsets(instruction)
+        begin = decoder.position - instruction.len
         if place.has_immediate:
-            begin = decoder.position - instruction.len
             is_store = instruction.mnemonic == Mnemonic.MOV and instruction.op0_kind == OpKind.MEMORY
-            immediates.append(_Immediate(begin + place.immediate_offset, place.immediate_size, is_store))
+            found.immediates.append(
+                _Immediate(begin + place.immediate_offset, place.immediate_size, is_store)
+            )
         if place.has_displacement and instruction.memory_base in (Register.NONE, Register.RIP):
-            targets.add(instruction.memory_displacement)
-    return _Decoded(immediates=immediates, targets=targets)
+            found.displacements.append(begin + place.displacement_offset)
+            if instruction.mnemonic == Mnemonic.LEA:
+                found.targets.add(instruction.memory_displacement)
+    return found
 
 
 def _read(

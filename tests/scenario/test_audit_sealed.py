@@ -35,9 +35,19 @@ OPEN = r"""
 #include <dlfcn.h>
 int main(int count, char **words) { return !dlopen(words[1], RTLD_NOW); }
 """
-URING = """
+CALLS = """
 #include <unistd.h>
-int main(void) { char zeros[120] = {0}; syscall(425, 1, zeros); return 0; }
+#include <linux/sched.h>
+#include <sys/syscall.h>
+int main(int count, char **words) {
+    char zeros[120] = {0};
+    switch (words[1][0]) {
+    case 'r': syscall(425, 1, zeros); return 0;
+    case 'c': chroot("/no/such"); return 0;
+    case 'u': return syscall(SYS_clone, CLONE_UNTRACED | 17, 0, 0, 0, 0) < 0;
+    }
+    return 1;
+}
 """
 SEALED = policies.find("sealed")
 
@@ -390,12 +400,17 @@ def test_a_policy_of_ones_own_allows_more(sealed, tmp_path):
     assert run(sealed, "bash", "-c", "read x < /etc/os-release", policy=mine)[1] == []
 
 
-def test_what_cannot_be_seen_is_no_proof(sealed, zig_cc):
-    shutil.copy(zig_cc(URING), sealed / "bin/ring")
+@pytest.mark.parametrize(
+    ("word", "gap"), [("r", "io_uring"), ("c", "chroot"), ("u", "a process that is not to be traced")]
+)
+def test_what_cannot_be_seen_is_no_proof(sealed, zig_cc, word, gap):
+    shutil.copy(zig_cc(CALLS), sealed / "bin/calls")
     seal(sealed)
-    told, found = run(sealed, "ring")
+    told, found = run(sealed, "calls", word)
     assert told.status == 0
-    assert [message for _, message in found] == [f"`ring` was not seen whole: {sealed}/bin/ring: io_uring"]
+    assert [message for _, message in found] == [
+        f"`calls {word}` was not seen whole: {sealed}/bin/calls: {gap}"
+    ]
 
 
 def test_children_threads_and_signals_go_on_as_without_a_tracer(sealed):
@@ -403,6 +418,12 @@ def test_children_threads_and_signals_go_on_as_without_a_tracer(sealed):
     told, _ = run(sealed, "bash", "-c", script)
     assert told.status == 7
     assert run(sealed, "bash", "-c", "kill -9 $$")[0].status == -9
+
+
+def test_output_without_end_is_not_kept(sealed):
+    told, _ = run(sealed, "bash", "-c", "for i in {1..20000}; do echo $i; done; exit 1")
+    assert told.last_words.endswith("19999\n20000")
+    assert len(told.last_words) <= 4096
 
 
 def test_a_command_that_does_not_end_is_ended_with_all_its_children(sealed, tmp_path):

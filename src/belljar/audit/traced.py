@@ -19,7 +19,6 @@ import fnmatch
 import os
 import re
 import shlex
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -37,7 +36,7 @@ from belljar.sandbox.tracing import Access, How, Trace, trace
 TIMEOUT = 600.0
 """Seconds that a traced command may take."""
 _OF_THE_KERNEL = ("/proc", "/sys", "/dev")
-_LAST_WORDS, _SHOWN = 4096, 3
+_SHOWN = 3
 _VERBS = {
     How.EXECUTED: "starts {} of the host",
     How.MAPPED: "maps code of the host: {}",
@@ -110,21 +109,12 @@ def traced(
     """
     argv = (str(_program(words, prefix)), *words[1:])
     cwd = os.getcwd()
-    with tempfile.TemporaryFile() as output:
-        try:
-            seen = trace(
-                argv,
-                env=dict(os.environ if env is None else env),
-                cwd=cwd,
-                output=output.fileno(),
-                timeout=timeout,
-            )
-        except SandboxError as error:
-            raise HostError(str(error), hint=error.hint) from error
-        output.seek(max(0, output.seek(0, os.SEEK_END) - _LAST_WORDS))
-        last_words = output.read().decode("utf-8", "replace").strip()
+    try:
+        seen = trace(argv, env=dict(os.environ if env is None else env), cwd=cwd, timeout=timeout)
+    except SandboxError as error:
+        raise HostError(str(error), hint=error.hint) from error
     rules = _Rules.of(prefix, policy, argv[1:], cwd, seen.accesses)
-    return _judged(tuple(words), seen, rules, last_words)
+    return _judged(tuple(words), seen, rules)
 
 
 def _program(words: Sequence[str], prefix: Path) -> Path:
@@ -206,7 +196,7 @@ def _is_code(access: Access) -> bool:
         return ".so" in PurePath(access.path).name
 
 
-def _judged(words: tuple[str, ...], seen: Trace, rules: _Rules, last_words: str) -> Traced:
+def _judged(words: tuple[str, ...], seen: Trace, rules: _Rules) -> Traced:
     outside = [item for item in seen.accesses if not rules.is_inside(item.path)]
     # What a program of the host does is not told; it was started by one of the prefix, which is.
     told = [item for item in outside if not item.by or rules.is_inside(item.by)]
@@ -218,7 +208,7 @@ def _judged(words: tuple[str, ...], seen: Trace, rules: _Rules, last_words: str)
         allowed=allowed,
         foreign=tuple(item for item in told if item not in allowed),
         gaps=seen.gaps,
-        last_words=last_words,
+        last_words=seen.last_words.decode("utf-8", "replace").strip(),
     )
 
 

@@ -48,7 +48,7 @@ _ENTRY, _LEAVE = 1, 2
 _HEAD, _CALL, _RESULT = struct.Struct("<B3xI16x"), struct.Struct("<7Q"), struct.Struct("<qB")
 _ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _LOADER = re.compile(r"ld(-.*|64)?\.so(\.[0-9])?|ld-.*")
-_CWD, _PATH, _RESTART = -100, 4096, 512
+_CWD, _PATH, _RESTART, _WORDS = -100, 4096, 512, 4096
 _OPENAT2 = 437
 
 
@@ -123,39 +123,38 @@ class Access:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """How a command ended (negative: the signal), what it did with files, and what could not be seen."""
+    """How a command ended (negative: the signal), what it did with files, and what could not be seen.
+
+    `last_words` are the last bytes of its output.
+    """
 
     status: int
     accesses: tuple[Access, ...]
     gaps: tuple[str, ...]
+    last_words: bytes = b""
 
 
-def trace(
-    argv: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    cwd: str,
-    output: int,
-    timeout: float,
-) -> Trace:
-    """Run a command, whose first word is a path, to the end of all that it starts.
+def trace(argv: Sequence[str], *, env: Mapping[str, str], cwd: str, timeout: float) -> Trace:
+    """Run a command, whose first word is a path, to the end of all that it starts; it reads nothing.
 
-    It reads nothing, and writes to the descriptor `output`. Raises SandboxError when it cannot be traced or
-    started, or does not end within `timeout` seconds; nothing of it is left then.
+    Raises SandboxError when it cannot be traced or started, or does not end within `timeout` seconds;
+    nothing of it is left then.
     """
     if not _OPENERS:
         raise SandboxError("trace", f"not known how on {os.uname().machine}")
     sys.stdout.flush()
     sys.stderr.flush()
-    reading, writing = os.pipe()
+    (reading, writing), (listening, saying) = os.pipe(), os.pipe()
     tracer = os.fork()
     if tracer == 0:
-        _be_tracer(argv, env, cwd, output, writing)
+        _be_tracer(argv, env, cwd, saying, writing)
     os.close(writing)
+    os.close(saying)
     try:
-        report = _read(reading, time.monotonic() + timeout)
+        report, words = _read(reading, listening, time.monotonic() + timeout)
     finally:
         os.close(reading)
+        os.close(listening)
         with contextlib.suppress(ProcessLookupError):
             os.kill(tracer, signal.SIGKILL)
         os.waitpid(tracer, 0)
@@ -165,20 +164,30 @@ def trace(
     if "error" in value:
         raise SandboxError("trace", value["error"], hint=value.get("hint"))
     accesses = (Access(**item | {"how": How(item["how"])}) for item in value["accesses"])
-    return Trace(status=value["status"], accesses=tuple(accesses), gaps=tuple(value["gaps"]))
+    return Trace(
+        status=value["status"], accesses=tuple(accesses), gaps=tuple(value["gaps"]), last_words=words
+    )
 
 
-def _read(pipe: int, deadline: float) -> bytes | None:
-    """Return what comes through a pipe until it ends; None when time runs out first."""
-    report = b""
-    while (left := deadline - time.monotonic()) > 0:
-        if not select.select([pipe], [], [], left)[0]:
-            continue
-        chunk = os.read(pipe, 1 << 16)
-        if not chunk:
-            return report
-        report += chunk
-    return None
+def _read(pipe: int, output: int, deadline: float) -> tuple[bytes | None, bytes]:
+    """Return what comes through a pipe until it ends, None when time runs out first; and the last output."""
+    report = words = b""
+    open_ = [pipe, output]
+    while pipe in open_:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return None, words
+        for ready in select.select(open_, [], [], left)[0]:
+            chunk = os.read(ready, 1 << 16)
+            if not chunk:
+                open_.remove(ready)
+            elif ready == pipe:
+                report += chunk
+            else:
+                words = (words + chunk)[-_WORDS:]
+    while output in open_ and (chunk := os.read(output, 1 << 16)):  # nobody is left who writes
+        words = (words + chunk)[-_WORDS:]
+    return report, words
 
 
 def _be_tracer(argv: Sequence[str], env: Mapping[str, str], cwd: str, output: int, pipe: int) -> NoReturn:
@@ -199,7 +208,9 @@ def _be_tracer(argv: Sequence[str], env: Mapping[str, str], cwd: str, output: in
 
 def _hint(error: BaseException) -> str | None:
     if isinstance(error, PermissionError):
-        return "ptrace is forbidden here: by a container's seccomp filter, or kernel.yama.ptrace_scope=3"
+        return (
+            "ptrace is forbidden: by a container's seccomp filter, kernel.yama.ptrace_scope=3, another tracer"
+        )
     return None
 
 

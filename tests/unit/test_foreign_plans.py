@@ -19,7 +19,7 @@ from zstandard import ZstdCompressor, ZstdDecompressor
 
 from belljar.errors import InputError
 from belljar.relocate.change import FileChange, LinkChange
-from belljar.relocate.foreign import Moves, Options, packed, plan
+from belljar.relocate.foreign import Moves, Options, find, packed, plan
 from belljar.splice import spliced
 
 OLD = "/opt/vendor/old-1.0"
@@ -361,3 +361,18 @@ def test_hostile_bytes_are_planned_or_refused_never_a_crash(tree, content):
     for new in (EQUAL, SHORT, LONG):
         found = planned(tree, new)
         assert all(isinstance(item, FileChange) for item in found.changes)
+
+
+def test_prose_and_one_file_alone_do_not_say_which_prefix_a_tree_was_made_for(tree):
+    put(tree, "jdk/bin/java", "x")
+    put(tree, "jdk/lib/modules", "x")
+    named = "/Users/john/dev/jdk/bin/java and /Users/john/dev/jdk/lib/modules"
+    put(tree, "jdk-1.dist-info/METADATA", named)
+    put(tree, "README.md", named)
+    with pytest.raises(InputError, match="no path in it says"):
+        find(tree)
+    put(tree, "jdk/bin/start", named)
+    with pytest.raises(InputError, match="ambiguous: one file alone"):
+        find(tree)
+    put(tree, "jdk/bin/stop", named)
+    assert find(tree).prefix == b"/Users/john/dev"

@@ -13,10 +13,11 @@ from belljar.relocate.foreign.loader import loader_splices
 from belljar.relocate.foreign.moves import Hit
 from belljar.relocate.foreign.pieces import pieces
 from belljar.relocate.foreign.subject import Finding, Subject
-from belljar.relocate.foreign.tails import inner_references
+from belljar.relocate.foreign.tails import has_unseen, inner_references
 from belljar.relocate.pieces.image import Image, images
 
 _LOADER = (".interp", ".dynstr")
+_UNSEEN = "in code of this machine nobody sees whether the end of the prefix is another string, too"
 
 
 def plan_elf(subject: Subject, finding: Finding) -> None:
@@ -24,6 +25,8 @@ def plan_elf(subject: Subject, finding: Finding) -> None:
     image = next(iter(images(subject.fd, [hit.offset for hit in subject.hits] or [0])), None)
     taken = _plan_loader(subject, finding, image)
     shared = inner_references(subject, image) if image else {}
+    if image and has_unseen(subject, image) and not _keep_tails(subject):
+        finding.notes.append(f"{_UNSEEN}: {subject.path}")
     for hit in subject.hits:
         if any(begin < hit.end and hit.offset < end for begin, end in taken):
             continue
@@ -36,6 +39,12 @@ def plan_elf(subject: Subject, finding: Finding) -> None:
             offset=piece.offset,
             section=piece.section,
         )
+
+
+def _keep_tails(subject: Subject) -> bool:
+    """Whether the last name of each prefix stays: then so does what may be stored in it."""
+    pairs = {hit.pair for hit in subject.hits}
+    return all(len(old) == len(new) and old.rpartition(b"/")[2] == new.rpartition(b"/")[2] for old, new in pairs)
 
 
 def _plan_loader(subject: Subject, finding: Finding, image: Image | None) -> list[tuple[int, int]]:

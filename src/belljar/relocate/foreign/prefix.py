@@ -6,6 +6,9 @@ often it is named. Directories vote only when they lie at least two deep: `/usr/
 every tree has a `lib`. What a file says outright (`prefix=` in a `.pc`, `VIRTUAL_ENV=` in an activation
 script) counts twice; a virtual environment's words about the Python that it was made with do not count.
 
+Prose does not vote (README, METADATA, manual pages): its paths are examples. One file alone is no evidence
+either, unless it says the prefix outright.
+
 The prefix with the most votes wins when no other has half as many; else nobody can tell, and the user is
 asked.
 """
@@ -32,16 +35,25 @@ _SAID = {
     ".pc": re.compile(rb"^prefix\s*=\s*(/\S+)", re.M),
 }
 _VENV = "pyvenv.cfg"
+_PROSE = re.compile(
+    r"(?:^|/)(?:METADATA|PKG-INFO|README|CHANGE|NEWS|HISTORY|INSTALL|LICENSE|COPYING|AUTHORS|NOTICE|TODO)[^/]*$"
+    r"|\.(?:md|rst|txt|html?|adoc|tex|info|pod|[1-8]|gz)$|(?:^|share/)(?:man|doc|info)/",
+    re.I,
+)
 _SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A prefix, how many files of the tree speak for it, and some of what says so."""
+    """A prefix, how many files of the tree speak for it, and some of what says so.
+
+    `witnesses`: how many files name it; those that say it outright count twice.
+    """
 
     prefix: bytes
     votes: int
     evidence: tuple[str, ...]
+    witnesses: int = 2
 
     def describe(self) -> list[str]:
         """Return the prefix and why, for a person."""
@@ -53,12 +65,14 @@ def candidates(tree: Path) -> tuple[Candidate, ...]:
     entries = list(walk(tree, enter=lambda entry: entry.path != DIRECTORY))
     names = {os.fsencode(entry.path): entry.is_dir for entry in entries}
     votes: dict[bytes, dict[bytes, str]] = defaultdict(dict)
+    witnesses: dict[bytes, set[str]] = defaultdict(set)
     is_venv = any(entry.path == _VENV for entry in entries)
     for entry in entries:
-        if is_venv and (entry.is_link or entry.path == _VENV):
+        if (is_venv and (entry.is_link or entry.path == _VENV)) or _PROSE.search(entry.path):
             continue
         content = _content(tree, entry)
         for prefix in _said(entry, content):
+            witnesses[prefix] |= {entry.path, f"{entry.path} says so"}
             votes[prefix] |= {
                 b"%d %s" % (n, os.fsencode(entry.path)): f"{entry.path} says so" for n in (1, 2)
             }
@@ -67,8 +81,14 @@ def candidates(tree: Path) -> tuple[Candidate, ...]:
                 prefix, rest = found
                 said = f"{entry.path} names {os.fsdecode(path)}, and the tree has {os.fsdecode(rest)}"
                 votes[prefix].setdefault(rest, said)
+                witnesses[prefix].add(entry.path)
     found_all = (
-        Candidate(prefix=prefix, votes=len(said), evidence=tuple(dict.fromkeys(said.values()))[:_SHOWN])
+        Candidate(
+            prefix=prefix,
+            votes=len(said),
+            evidence=tuple(dict.fromkeys(said.values()))[:_SHOWN],
+            witnesses=len(witnesses[prefix]),
+        )
         for prefix, said in votes.items()
     )
     return tuple(sorted(found_all, key=lambda item: (-item.votes, item.prefix)))
@@ -77,14 +97,21 @@ def candidates(tree: Path) -> tuple[Candidate, ...]:
 def find(tree: Path) -> Candidate:
     """Return the prefix that the tree was made for.
 
-    Raises InputError when nothing speaks for any, or two have too many votes to choose between.
+    Raises InputError when nothing speaks for any, one file alone does, or two have too many votes to choose
+    between.
     """
     found = candidates(tree)
     if not found:
         raise InputError(
-            f"{tree}: no path in it says where it was made for", hint="name the old prefix with --from"
+            f"{tree}: no path in it says where it was made for",
+            hint="name the old prefix with --from; a tree that names none may work wherever it lies",
         )
     best = found[0]
+    if best.witnesses < 2:
+        raise InputError(
+            f"{tree}: ambiguous: one file alone speaks for a prefix:\n" + "\n".join(best.describe()),
+            hint="name the old prefix with --from",
+        )
     rivals = [
         item for item in found[1:] if 2 * item.votes > best.votes and not inside(item.prefix, best.prefix)
     ]

@@ -6,7 +6,8 @@ overwrites the one overwrites the other. So before a prefix in a program is over
 pointers are searched for addresses that lie inside of it: relative ones of 4 bytes in x86-64 code, absolute
 ones anywhere. A hit by chance costs a refusal, never a wrong program.
 
-Code of other machines builds addresses from several instructions: there only pointers are seen.
+Code of other machines builds addresses from several instructions: there only pointers are seen, and a prefix
+that ends a string is noted.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -51,6 +52,11 @@ def _spans(subject: Subject, image: Image) -> Iterator[Span]:
         if region.address and region.name not in _NAMES:
             address = region.address + hit.offset - region.begin
             yield address + 1, address + hit.end - hit.offset, hit
+
+
+def has_unseen(subject: Subject, image: Image) -> bool:
+    """Whether a string ends in the last letters of a prefix, in a program whose code may refer to them unseen."""
+    return image.machine != Machine.X86_64 and any(hit.after == 0 for _, _, hit in _spans(subject, image))
 
 
 def _grouped(spans: Sequence[Span]) -> Iterator[list[Span]]:

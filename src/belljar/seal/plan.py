@@ -124,11 +124,10 @@ def plan(prefix: Path, options: Options | None = None, *, progress: Progress = q
 
 def _scripts(prefix: Path, options: Options, found: Found) -> Iterator[FileChange | Refusal]:
     """Yield the edits of scripts that name the prefix, or tell of them."""
-    tied = list(scripts.tied(prefix, prefix))
     if options.scripts:
-        yield from scripts.freed(prefix, prefix, tied)
+        yield from scripts.freed(prefix, prefix)
         return
-    for entry in tied:
+    for entry in scripts.tied(prefix, prefix):
         found.notes.append(f"{entry.path}: names {prefix} in its first line, and does not move (--scripts)")
 
 

@@ -10,15 +10,16 @@ a line of a script is text that somebody may compare; else the scripts are liste
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from belljar import fsys
 from belljar.fsys import Entry
-from belljar.relocate.change import FileChange, Refusal
+from belljar.relocate.change import FileChange, LinkChange, NewFile, Refusal
 from belljar.relocate.foreign.moves import Moves
 from belljar.relocate.foreign.shebang import plan_shebang
 from belljar.relocate.foreign.subject import Finding, Options, Subject
+from belljar.relocate.foreign.sums import follow
 from belljar.seal.record import PRIVATE
 from belljar.splice import Splice
 
@@ -42,35 +43,48 @@ def tied(prefix: Path, home: Path) -> Iterator[Entry]:
             yield entry
 
 
-def freed(prefix: Path, home: Path, entries: Iterable[Entry]) -> Iterator[FileChange | Refusal]:
-    """Yield the edits that let scripts find their interpreters themselves, and why some cannot."""
+def freed(prefix: Path, home: Path) -> Iterator[FileChange | Refusal]:
+    """Yield the edits that let scripts find their interpreters themselves, and why some cannot.
+
+    Files that keep the hashes of scripts (RECORD of Python packages) are among the edits.
+    """
     moves = Moves.of([(str(home), str(home))])
-    for entry in entries:
-        with (prefix / entry.path).open("rb") as file:
-            head = file.read(_HEAD)
-            finding = Finding(kind="script")
-            subject = Subject(
-                tree=prefix,
-                path=entry.path,
-                fd=file.fileno(),
-                size=entry.info.st_size,
-                mode=entry.info.st_mode,
-                head=head,
-                hits=tuple(moves.over(head)),
-                moves=moves,
-                options=Options(relative=True),
-            )
-            if (found := _DISTLIB.match(head)) is not None:
-                _free_distlib(subject, found, finding, str(home))
-            else:
-                plan_shebang(subject, finding)
-        if finding.splices:
-            yield FileChange(
-                path=entry.path, kind="script", splices=tuple(finding.splices), reasons=(_REASON,)
+    changes: dict[str, FileChange | LinkChange | NewFile] = {}
+    refusals: list[Refusal] = []
+    for entry in tied(prefix, home):
+        if splices := _freed(prefix, entry, moves, str(home)):
+            changes[entry.path] = FileChange(
+                path=entry.path, kind="script", splices=splices, reasons=(_REASON,)
             )
         else:
             why = "no line is known that lets such a script find its interpreter itself"
-            yield Refusal(path=entry.path, reason=why)
+            refusals.append(Refusal(path=entry.path, reason=why))
+    follow(prefix, list(fsys.walk(prefix, enter=_is_theirs)), changes, refusals)
+    yield from (item for item in changes.values() if isinstance(item, FileChange))
+    yield from refusals
+
+
+def _freed(prefix: Path, entry: Entry, moves: Moves, home: str) -> tuple[Splice, ...]:
+    """Return the edits of one script; none where it cannot be."""
+    with (prefix / entry.path).open("rb") as file:
+        head = file.read(_HEAD)
+        finding = Finding(kind="script")
+        subject = Subject(
+            tree=prefix,
+            path=entry.path,
+            fd=file.fileno(),
+            size=entry.info.st_size,
+            mode=entry.info.st_mode,
+            head=head,
+            hits=tuple(moves.over(head)),
+            moves=moves,
+            options=Options(relative=True),
+        )
+        if (found := _DISTLIB.match(head)) is not None:
+            _free_distlib(subject, found, finding, home)
+        else:
+            plan_shebang(subject, finding)
+    return tuple(finding.splices)
 
 
 def _free_distlib(subject: Subject, found: re.Match[bytes], finding: Finding, home: str) -> None:

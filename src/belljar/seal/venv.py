@@ -206,7 +206,11 @@ def _free(environment: Environment, tree: Path, output: Path) -> list[str]:
     moves = Moves.of([(str(environment.path), str(output))])
     moved = plan_move(tree, moves, MoveOptions(relative=True, leave=("*",)))
     carry_out(moved, keep=False)
-    changes = list(scripts.freed(tree, output, scripts.tied(tree, output)))
+    changes = list(scripts.freed(tree, output))
     edits = tuple(item for item in changes if isinstance(item, FileChange))
     carry_out(Plan(tree=tree, moves=(), changes=edits), keep=False)
-    return [*moved.notes, *(item.describe() for item in changes if isinstance(item, Refusal))]
+    # Scripts come next; byte code knows its source's name, which an import sets right.
+    dealt_with = {f"{item.path}: " for item in edits}
+    notes = [note for note in moved.notes if ".pyc: " not in note]
+    notes = [note for note in notes if not any(map(note.startswith, dealt_with))]
+    return [*notes, *(item.describe() for item in changes if isinstance(item, Refusal))]

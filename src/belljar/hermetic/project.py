@@ -8,7 +8,7 @@ anywhere.
 
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from belljar.errors import InputError, UsageError
@@ -82,17 +82,14 @@ def disarm(directories: Iterable[Path]) -> tuple[str, ...]:
     """
     found = []
     for directory in directories:
-        for parent, name, info in _files(directory):
-            mode = stat.S_IMODE(info.st_mode)
-            if mode & (stat.S_ISUID | stat.S_ISGID):
-                os.chmod(name, mode & 0o777, dir_fd=parent)
-                found.append(name)
+        for top, _, names, parent in os.fwalk(directory, follow_symlinks=False):
+            found += [os.path.join(top, name) for name in names if _disarm_file(name, parent)]
     return tuple(sorted(found))
 
 
-def _files(directory: Path) -> Iterator[tuple[int, str, os.stat_result]]:
-    for _, _, names, parent in os.fwalk(directory, follow_symlinks=False):
-        for name in names:
-            info = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            if stat.S_ISREG(info.st_mode):
-                yield parent, name, info
+def _disarm_file(name: str, parent: int) -> bool:
+    info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    armed = stat.S_ISREG(info.st_mode) and bool(info.st_mode & (stat.S_ISUID | stat.S_ISGID))
+    if armed:
+        os.chmod(name, info.st_mode & 0o777, dir_fd=parent)
+    return armed

@@ -31,7 +31,8 @@ def run(plan: Plan, *, told: Callable[[str], None] = lambda _: None) -> Record:
         found = _tools(plan) if step is plan.build else ()
         outcome = _execute(step)
         seconds += outcome.seconds
-        disarmed += project.disarm(plan.project / name for name in step.outputs)
+        found_armed = project.disarm(plan.project / name for name in step.outputs)
+        disarmed += [os.path.relpath(path, plan.project) for path in found_armed]
         if outcome.status != 0:
             break
     assert outcome is not None, "a plan has a step"

@@ -85,11 +85,12 @@ def closures(prefix: Path, binaries: Sequence[Binary], options: Options, progres
     if not machines:
         return found
     search = _Search(prefix, cache, machines[0], options)
+    opened = {path.name: str(path) for path in options.opened if not path.resolve().is_relative_to(prefix)}
+    found.files |= {name: cache.root.locate(path) for name, path in opened.items()}
     for number, item in enumerate(wanted, 1):
         progress(Event(stage="resolve", subject=item.path, done=number, total=len(wanted)))
         if item.machine == machines[0]:
             _take(found, search, item, prefix / item.path)
-    opened = {path.name: str(path) for path in options.opened if not path.resolve().is_relative_to(prefix)}
     services = {name: found.files[name].path for name in _services(found, cache)}
     for name, path in (opened | services).items():
         _take_library(found, search, name, path)
@@ -112,9 +113,12 @@ def _take(found: Found, search: _Search, item: Binary, path: Path) -> None:
     around = Surroundings(library_path=own, cpu=baseline(search.machine))
     closure = resolve(path, cache=search.cache, surroundings=around)
     _add(found, search.prefix, item, closure, search.cache, search.options)
+    groups: dict[tuple[str, str, str], list[Dlopened]] = {}
     for wish in closure.dlopened:
         if wish.source == "note" and (wish.priority != "suggested" or search.options.suggested):
-            _add_opened(found, search, item, wish)
+            groups.setdefault((wish.asker, wish.feature, wish.priority), []).append(wish)
+    for wishes in groups.values():
+        _add_opened(found, search, item, wishes)
 
 
 def _take_library(found: Found, search: _Search, name: str, path: str) -> None:
@@ -124,23 +128,26 @@ def _take_library(found: Found, search: _Search, name: str, path: str) -> None:
     _take(found, search, library, Path(path))
 
 
-def _add_opened(found: Found, search: _Search, item: Binary, wish: Dlopened) -> None:
-    """Take a library that a file says it opens (.note.dlopen)."""
-    name = os.path.basename(wish.name)
-    if _is_hosts(name, search.options) or name in found.files:
-        return
-    if wish.path is None:
-        feature = f" for {wish.feature}" if wish.feature else ""
-        words = f"{name} is not found, which {wish.asker} opens{feature} ({wish.priority})"
-        if wish.priority == "required":
-            found.refusals.append(Refusal(path=item.path, reason=words))
-        else:
-            found.notes.append(f"{item.path}: {words}")
-    elif Path(search.cache.root.locate(wish.path).host).is_relative_to(search.prefix):
-        directory = os.path.dirname(os.path.relpath(wish.path, search.prefix))
-        found.own.setdefault(item.path, []).append(directory)
-    else:
-        _take_library(found, search, name, wish.path)
+def _add_opened(found: Found, search: _Search, item: Binary, wishes: Sequence[Dlopened]) -> None:
+    """Take libraries that a file says it opens for one feature: several names may be alternatives.
+
+    Source: systemd's uapi-group specification, "ELF dlopen metadata".
+    """
+    theirs = [wish for wish in wishes if not _is_hosts(os.path.basename(wish.name), search.options)]
+    for wish in theirs:
+        name = os.path.basename(wish.name)
+        if wish.path is None:
+            feature = f" for {wish.feature}" if wish.feature else ""
+            words = f"{name} is not found, which {wish.asker} opens{feature} ({wish.priority})"
+            if wish.priority == "required" and all(other.path is None for other in wishes):
+                found.refusals.append(Refusal(path=item.path, reason=words))
+            else:
+                found.notes.append(f"{item.path}: {words}")
+        elif Path(search.cache.root.locate(wish.path).host).is_relative_to(search.prefix):
+            directory = os.path.dirname(os.path.relpath(wish.path, search.prefix))
+            found.own.setdefault(item.path, []).append(directory)
+        elif name not in found.files:
+            _take_library(found, search, name, wish.path)
 
 
 def _services(found: Found, cache: Cache) -> list[str]:
@@ -181,6 +188,8 @@ def _add_missing(found: Found, item: Binary, name: str, asker: str) -> None:
     Where the prefix has a file of that name, a library is left to those who load it: by then it is loaded, or
     is found by their search path. A program is given the directory, as its wrapper did with LD_LIBRARY_PATH.
     """
+    if name in found.files:  # it was seen to be opened
+        return
     places = found.places.get(name, ())
     if item.kind is Kind.LIBRARY and places:
         return

@@ -54,6 +54,7 @@ def trace(command: str, prefix: Path, *, timeout: float = _LIMIT) -> Traced:
 
 def _read(text: str, command: str) -> Traced:
     loaded = sorted({Path(path) for path in _LOADED.findall(text)})
+    loaded = [path for path in loaded if not path.name.startswith("ld-linux")]
     wanted = {os.path.basename(name) for name in _WANTED.findall(text)}
     if not loaded:
         raise InputError(f"{command}: loaded no library through glibc's loader: it is static, or sealed")

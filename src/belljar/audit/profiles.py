@@ -21,7 +21,10 @@ def inside_of(files: Sequence[FileFacts]) -> Callable[[FileFacts], frozenset[str
 
     Those of a private directory are found by what is sealed only.
     """
-    every, public = sonames(files), sonames([file for file in files if not _is_bundled(file)])
+    every = public = sonames(files)
+    open_ = [file for file in files if not _is_bundled(file)]
+    if len(open_) < len(files):
+        public = sonames(open_)
     return lambda file: public if file.sealed is None else every
 
 

@@ -87,7 +87,8 @@ def _explained(error: SandboxError) -> HostError | InputError:
 
 def _tools(plan: Plan) -> tuple[tools.Tool, ...]:
     box = plan.build.sandbox
-    named = tools.identify_all(box, plan.profile.identity)
+    linker = ((plan.request.linker, "--version"),) if plan.request.linker else ()
+    named = tools.identify_all(box, (*plan.profile.identity, *linker))
     own = plan.build.command[0]
     if own in {tool.name for tool in named}:
         return named

@@ -1,0 +1,201 @@
+"""What `belljar run` promises about a command: its status, its streams, its surroundings, its report."""
+
+import hashlib
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from test_run_support import Place, hermetic, system
+
+import belljar as package
+
+
+@pytest.fixture
+def place(tmp_path):
+    made = Place(top=tmp_path / "top")
+    made.home.mkdir(parents=True)
+    made.project.mkdir(parents=True)
+    return made
+
+
+def shell(place, script, *options, profile="none"):
+    return hermetic(place, "-q", *options, "--", "sh", "-c", script, profile=profile)
+
+
+@pytest.mark.parametrize(
+    ("script", "status"), [("true", 0), ("exit 7", 7), ("kill -TERM $$", 143), ("exit 125", 125)]
+)
+def test_the_exit_status_is_the_commands(place, script, status):
+    assert shell(place, script).returncode == status
+
+
+def test_what_belljar_cannot_do_has_its_own_status_and_words(place):
+    absent = hermetic(place, "--", "no-such-program")
+    assert (absent.returncode, "not found" in absent.stderr) == (3, True)
+    assert hermetic(place, "--").returncode == 2
+    assert hermetic(place, "--project", str(place.home), "--", "true").returncode == 2
+    assert hermetic(place, "--ro", "/nonexistent", "--", "true").returncode == 2
+    (place.project / "Cargo.toml").touch()
+    assert hermetic(place, "--", "cargo", "build", profile="cargo").returncode == 3
+
+
+def test_streams_are_carried_whole_and_in_order(place):
+    done = shell(place, "seq 1 100000; echo words >&2; cat")
+    assert done.stdout == "".join(f"{n}\n" for n in range(1, 100001))
+    assert done.stderr == "words\n"
+
+
+def test_one_stream_for_both_keeps_the_order(place):
+    log = place.top / "log"
+    with log.open("wb") as file:
+        words = [sys.executable, "-m", "belljar", "run", "-q", "--system", str(system()), "--", "sh", "-c"]
+        script = "for n in 1 2 3; do echo $n; echo -$n >&2; done"
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        subprocess.run([*words, script], cwd=place.project, stdout=file, stderr=file, env=env, check=True)
+    assert log.read_text().split() == ["1", "-1", "2", "-2", "3", "-3"]
+
+
+PROBE = """
+umask; id -un; id -u; id -g; uname -n; uname -m; pwd; date +%Z; tty; ls /proc/self/fd | tr '\\n' ' '
+echo "$HOME $LANG $TERM $USER $PATH"; bash -c 'ulimit -n; ulimit -c; ulimit -s'
+grep -E 'SigIgn|SigBlk|CapEff|NoNewPrivs' /proc/self/status
+cat /proc/self/personality 2> /dev/null; ls /home /etc /tmp /sys; wc -c < /dev/stdin; setarch --help > /dev/null; env | wc -l
+"""
+
+
+def test_the_surroundings_are_the_same_whatever_the_callers_are(place):
+    usual = shell(place, PROBE)
+    assert "0022\nbuild\n1000\n100\nlocalhost\n" in usual.stdout
+    other = Place(top=place.top / "other", name="elsewhere", umask=0o077)
+    other.home.mkdir(parents=True)
+    other.project.mkdir(parents=True)
+    other.env = {
+        "TZ": "XYZ-3",
+        "LC_ALL": "xx",
+        "HOSTNAME": "planted",
+        "TERM": "xterm",
+        "BASH_ENV": "@TOP@/x",
+        "ENV": "x",
+    }
+    handle = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_CORE)
+    limits_stack = resource.getrlimit(resource.RLIMIT_STACK)
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (4096, limits[1]) if limits[1] != 0 else limits)
+        resource.setrlimit(resource.RLIMIT_STACK, (4 << 20, limits_stack[1]))
+        varied = shell(other, PROBE)
+    finally:
+        signal.signal(signal.SIGTTOU, handle)
+        resource.setrlimit(resource.RLIMIT_CORE, limits)
+        resource.setrlimit(resource.RLIMIT_STACK, limits_stack)
+    assert varied.stdout == usual.stdout
+
+
+def test_the_network_is_off_unless_it_is_asked_for(place):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        script = f"bash -c 'exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]}'"
+        assert shell(place, script, "--net").returncode == 0
+        assert shell(place, script).returncode != 0
+
+
+def test_the_report_says_what_was_executed_and_let_in(place):
+    place.write("tool", "#!/bin/sh\nexit 3\n", mode=0o755)
+    place.env["CFLAGS"] = "-O3"
+    report = place.top / "report.json"
+    done = hermetic(
+        place, "--allow-env", "CFLAGS", "--report", str(report), "--ro", str(place.home), "--", "./tool"
+    )
+    said = json.loads(report.read_text())
+    assert (done.returncode, said["status"], said["version"], said["kind"]) == (3, 3, 1, "run")
+    tool = said["tools"][0]
+    assert tool["path"] == "/build/tool"
+    assert tool["sha256"] == hashlib.sha256((place.project / "tool").read_bytes()).hexdigest()
+    shell_, loader = tool["interpreters"]
+    assert shell_["sha256"] == hashlib.sha256((system() / "usr/bin/dash").read_bytes()).hexdigest()
+    assert "ld-linux" in loader["name"]
+    assert said["allowed"] == [{"name": "CFLAGS", "set": True, "value": "-O3"}]
+    assert {"source": str(place.home), "target": str(place.home), "writable": False} in said["inputs"]
+    assert any(line.startswith("network") for line in said["enforced"])
+    assert any("clock" in line for line in said["not_enforced"])
+    assert "let in: CFLAGS" in done.stderr
+
+
+def test_a_report_never_says_that_the_network_was_off_when_it_was_on(place):
+    report = place.top / "report.json"
+    assert shell(place, "true", "--net", "--report", str(report)).returncode == 0
+    said = json.loads(report.read_text())
+    assert not any(line.startswith("network") for line in said["enforced"])
+    assert any(line.startswith("network") for line in said["not_enforced"])
+
+
+def test_compilers_can_be_forbidden(place):
+    place.write("a.c", "int main(void) { return 0; }\n")
+    assert shell(place, "gcc a.c").returncode == 0
+    assert shell(place, "gcc a.c", "--no-cc").returncode != 0
+    assert shell(place, "/usr/bin/g++ a.c || cc a.c || x86_64-linux-gnu-gcc a.c", "--no-cc").returncode != 0
+
+
+def test_sources_cannot_be_written_where_the_profile_names_outputs(place):
+    place.write("CMakeLists.txt", "")
+    assert shell(place, "echo x > planted", profile="none").returncode == 0
+    assert shell(place, "echo x > planted", profile="cmake").returncode != 0
+    assert shell(place, "echo x > build/made", profile="cmake").returncode == 0
+    assert (place.project / "build/made").exists()
+
+
+def test_a_dry_run_runs_nothing(place):
+    done = hermetic(place, "--dry-run", "--", "bash", "-c", "touch made")
+    assert done.returncode == 0
+    assert "bind-rw" in done.stdout
+    assert not (place.project / "made").exists()
+
+
+def test_an_interrupt_ends_everything(place):
+    words = [sys.executable, "-m", "belljar", "run", "--system", str(system()), "--", "sh", "-c"]
+    script = "echo on; while :; do date > beat; sleep 0.05; done"
+    child = subprocess.Popen(
+        [*words, script],
+        cwd=place.project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"on\n"
+    os.killpg(child.pid, signal.SIGINT)
+    _, said = child.communicate(timeout=20)
+    assert child.returncode == 130, said
+    before = (place.project / "beat").stat().st_mtime_ns
+    time.sleep(0.3)
+    assert (place.project / "beat").stat().st_mtime_ns == before
+
+
+def test_inside_another_run_it_says_so(place):
+    paths = [str(Path(item.__file__ or "").parents[1]) for item in (package, click)]
+    start = f"import sys; sys.path[:0] = {paths!r}; from belljar.cli.entry import main; main()"
+    shown = [word for path in paths for word in ("--ro", path)]
+    done = hermetic(place, *shown, "--", "python3", "-c", start, "run", "--", "true")
+    assert done.returncode == 4, done.stderr
+    assert "already inside a sandbox of belljar" in done.stderr
+
+
+def test_the_same_project_gives_the_same_bytes_at_two_paths(place, tmp_path):
+    def digest(name: str) -> str:
+        here = Place(top=tmp_path / name, name=name)
+        here.home.mkdir(parents=True)
+        here.write("a.c", 'char const *f = __FILE__;\nint main(void) { return *f == "x"[0]; }\n')
+        here.write("Makefile", "a: a.c\n\tgcc -g $(CURDIR)/a.c -o a\n")
+        done = hermetic(here, "--", "make", profile="make")
+        assert done.returncode == 0, done.stderr
+        return hashlib.sha256((here.project / "a").read_bytes()).hexdigest()
+
+    assert digest("one") == digest("another")

@@ -34,6 +34,13 @@ from belljar.recipe.resolve import lock
 from belljar.relocate import Scan, scan
 from belljar.relocate.install import install, uninstall
 from belljar.relocate.install import plan as plan_installation
+from belljar.seal.doing import Fault, Unsealing
+from belljar.seal.doing import check as check_seal
+from belljar.seal.launcher import Form
+from belljar.seal.plan import Options as SealOptions
+from belljar.seal.plan import Sealing
+from belljar.seal.plan import plan as plan_sealing
+from belljar.seal.prefix import seal, seal_environment, unseal
 from belljar.store import Store, StoreName
 from belljar.types import Event, Progress, quiet
 from belljar.verify import Matrix, Root, roots, verify
@@ -43,6 +50,8 @@ __all__ = [
     "BelljarError",
     "BuildError",
     "Event",
+    "Fault",
+    "Form",
     "GuaranteeError",
     "Home",
     "HostError",
@@ -59,20 +68,28 @@ __all__ = [
     "Report",
     "Root",
     "Scan",
+    "SealOptions",
+    "Sealing",
     "Store",
     "StoreName",
+    "Unsealing",
     "UsageError",
     "audit",
     "build",
+    "check_seal",
     "fetch",
     "foresee",
     "install",
     "load_recipe",
     "lock",
     "plan_installation",
+    "plan_sealing",
     "quiet",
     "roots",
     "scan",
+    "seal",
+    "seal_environment",
     "uninstall",
+    "unseal",
     "verify",
 ]

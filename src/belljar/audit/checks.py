@@ -12,7 +12,6 @@ from belljar.audit.floors.symbols import NONSHARED, Origin, origins
 from belljar.audit.isa import Tier
 from belljar.audit.machines import is_musl, level, loaders
 from belljar.audit.policy import InterpreterRule, Libc, Policy
-from belljar.audit.seals import Form
 
 
 class Severity(enum.StrEnum):
@@ -325,8 +324,8 @@ def check_interpreter(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
 
 def check_search_path(facts: FileFacts, policy: Policy) -> Iterator[Finding]:
     """Refuse to look for libraries in the working directory, or, where declared, in places of the host."""
-    if facts.sealed is not None and facts.sealed.form is Form.EMBEDDED:
-        return  # its stub gives the loader another search path
+    if facts.sealed is not None and facts.sealed.is_program:
+        return  # what starts it gives the loader another search path
     for name, entries in (("RPATH", facts.rpath), ("RUNPATH", facts.runpath)):
         relative = [entry for entry in entries if not entry.startswith(("$", "/"))]
         absolute = [entry for entry in entries if entry.startswith("/")]

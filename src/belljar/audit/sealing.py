@@ -64,7 +64,7 @@ def findings_of(
     for file in files:
         if file.kind is Kind.EXECUTABLE:
             yield from _program(file, found.get(file.path))
-        if file.sealed is not None and file.sealed.form is not Form.EMBEDDED:
+        if file.sealed is not None and not file.sealed.is_program:
             yield from _search(file)
     for directory, program in private_directories(files).items():
         yield from _copies(directory, program)
@@ -116,10 +116,10 @@ def _outside(file: FileFacts, closure: Closure) -> Iterator[Finding]:
     prefix = _prefix_of(closure.path, file)
     if not PurePath(closure.path).is_relative_to(prefix):
         yield _error("seal", file.path, f"is sealed with {prefix}, where it does not lie", _AGAIN)
-    for directory in file.sealed.directories:
-        place = beside(closure.path, directory)
-        if not PurePath(place).is_relative_to(prefix):
-            yield _error("seal", file.path, f"searches {place}, which is not of its prefix {prefix}", _AGAIN)
+    places = (beside(closure.path, directory) for directory in file.sealed.directories)
+    outside = next((place for place in places if not PurePath(place).is_relative_to(prefix)), None)
+    if outside is not None:
+        yield _error("seal", file.path, f"searches {outside}, which is not of its prefix {prefix}", _AGAIN)
     for item in closure.objects:
         if PurePath(item.real).is_relative_to(prefix):
             continue
@@ -139,7 +139,7 @@ def _prefix_of(path: str, file: FileFacts) -> str:
 
 
 def _search(file: FileFacts) -> Iterator[Finding]:
-    """Yield the search paths of a library, or of an inner program, that lead out of the prefix."""
+    """Yield the search paths of a library that lead out of the prefix."""
     prefix = _prefix_of(normal(file.path), file)
     here = os.path.dirname(normal(file.path))
     for entry in (*file.rpath, *file.runpath):

@@ -2,7 +2,8 @@
 
 One with an embedded loader says itself which it is and where it searches: its stub gives the loader a
 DT_RPATH of these directories, and no RUNPATH. An inner program that a launcher starts, and a library that
-such programs open, are told it by who asks: the directories are then those of `--library-path`.
+such programs open, are told it by who asks: the directories are then those of `--library-path`, and the
+program's own search path does not count (`--inhibit-rpath`).
 
 A loader that is a private copy reads neither cache nor list to preload, and has no default directories. One
 that is not is taken for what it is: it searches the host.
@@ -49,6 +50,8 @@ def started(program: Loaded, seal: Seal) -> Loaded:
     dynamic = elf.dynamic
     if program.binary.seal is not None and dynamic is not None:
         dynamic = replace(dynamic, rpath=search_of(seal), runpath=None)
+    elif elf.interpreter is not None and dynamic is not None:
+        dynamic = replace(dynamic, rpath=None, runpath=None)
     binary = replace(program.binary, elf=replace(elf, interpreter=interpreter, dynamic=dynamic))
     return replace(program, binary=binary)
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from belljar.cli.talk import progress, show
-from belljar.errors import UsageError
+from belljar.errors import BelljarError, InputError, UsageError
 from belljar.home import Home
 from belljar.types import Arch, Progress
 
 if TYPE_CHECKING:
-    from belljar.stage import Toolchain
+    from belljar.stage import Stage, Toolchain
 
 _DEFAULT = "2.17"
 _NUMBER = r"\d{1,3}\.\d{1,3}"
@@ -78,6 +78,17 @@ def command(prefix: Path | None, **options: Any) -> int:
         raise UsageError("PREFIX: missing", hint="name the directory that the build will install to")
     if options["check"]:
         return _check(prefix, options)
+    try:
+        _print(_stage(prefix, options), options["form"])
+    except BelljarError:
+        if options["form"] == "shell":
+            click.echo("false")  # else `eval "$(belljar stage ...)" && make` would go on without a stage
+        raise
+    return 0
+
+
+def _stage(prefix: Path, options: dict[str, Any]) -> "Stage":
+    """Plan a stage and write its files."""
     from belljar.recipe.lock import machine_arch
     from belljar.stage import plan, write
     from belljar.stage.plan import check_prefix, place
@@ -87,11 +98,10 @@ def command(prefix: Path | None, **options: Any) -> int:
         toolchain = _toolchain(options, home, watch)
     stage = plan(path, toolchain, place(home.cache), machine=machine_arch())
     write(stage)
-    _print(stage, options["form"])
-    return 0
+    return stage
 
 
-def _print(stage: Any, form: str) -> None:
+def _print(stage: "Stage", form: str) -> None:
     from belljar.stage import shell
 
     toolchain = stage.toolchain
@@ -180,5 +190,7 @@ def _check(prefix: Path, options: dict[str, Any]) -> int:
             wanted = sysroot.read(_sysroot(wanted, Home.from_environment(), watch)).glibc
     with progress() as watch:
         report = audit((prefix,), policy=Policy.of(glibc=wanted), progress=watch)
+    if not report.files:
+        raise InputError(f"{prefix}: holds no program or library", hint="install into it, then check")
     show("json" if options["form"] == "json" else "text", render(report), report.to_json())
     return 1 if report.errors else 0

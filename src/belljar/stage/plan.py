@@ -110,8 +110,9 @@ def write(stage: Stage, place: Path | None = None) -> None:
     root = place or stage.directory
     for name, text in stage.files.items():
         path = root / name
-        if not path.is_file() or path.read_text() != text:
-            fsys.write_atomic(path, text, mode=0o644 if name.endswith((".cmake", ".ini")) else 0o755)
+        data = os.fsencode(text)
+        if not path.is_file() or path.read_bytes() != data:
+            fsys.write_atomic(path, data, mode=0o644 if name.endswith((".cmake", ".ini")) else 0o755)
     for name, goal in stage.links.items():
         path = root / name
         if not path.is_symlink() or os.readlink(path) != goal:

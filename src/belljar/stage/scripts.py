@@ -32,15 +32,18 @@ def compiler(
     first: str = "",
     head: str = "",
     tail: Sequence[str] = (),
+    link: Sequence[str] = (),
 ) -> str:
     """Return a compiler's wrapper: `head` (whole lines), then `words`, the caller's, the prefix's, `tail`.
 
-    `libraries` are the prefix's library directories, relative to it; `tail` is left out under -nostdinc.
+    `libraries` are the prefix's library directories, relative to it; `tail` is left out under -nostdinc;
+    `link` is added where something is linked (clang warns of such words where nothing is).
     `first` is a word put before the caller's; in `head`, `$input` says whether there is an input file.
     """
     program_path = ":".join(program_paths(libraries))
     before = f'set -- {first} "$@"\n' if first else ""
     standard = f'[ -z "$standard" ] || set -- "$@" {shlex.join(tail)}\n' if tail else ""
+    linking = f'  set -- "$@" {shlex.join(link)}\n' if link else ""
     return f"""\
 #!/bin/sh
 # Made by `belljar stage`; see docs/stage.md.
@@ -63,7 +66,7 @@ done
   for directory in {" ".join(libraries)}; do
     [ ! -d "$prefix/$directory" ] || set -- "$@" "-L$prefix/$directory"
   done
-{_ADD_PATH}fi
+{linking}{_ADD_PATH}fi
 exec {shlex.join(words)} "$@"
 """
 

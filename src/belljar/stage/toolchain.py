@@ -79,12 +79,14 @@ def of_cc(compiler: Compiler, sysroot: Sysroot) -> Toolchain:
     """Return the toolchain of a compiler of this machine with a sysroot."""
 
     def wrappers(prefix: str, libraries: tuple[str, ...]) -> dict[str, str]:
-        words = (f"--sysroot={sysroot.path}", "-nostdinc", *_starts(compiler, sysroot))
+        places = _starts(compiler, sysroot)
+        words = (f"--sysroot={sysroot.path}", "-nostdinc", *(f"-B{place}" for place in places))
+        link = tuple(f"-L{place}" for place in places)
         own = [*compiler.includes, *sysroot.includes]
         cc = (str(compiler.cc), *words)
         return {
-            "cc": scripts.compiler(cc, prefix, libraries, tail=_system(own)),
-            "c++": _cxx(compiler, sysroot, words, prefix, libraries),
+            "cc": scripts.compiler(cc, prefix, libraries, tail=_system(own), link=link),
+            "c++": _cxx(compiler, sysroot, (words, link), prefix, libraries),
             "cpp": scripts.compiler(cc, prefix, libraries, first="-E", tail=_system(own)),
             "ar": scripts.plain([str(compiler.ar)]),
             "ranlib": scripts.plain([str(compiler.ranlib)]),
@@ -101,10 +103,9 @@ def of_cc(compiler: Compiler, sysroot: Sysroot) -> Toolchain:
     )
 
 
-def _starts(compiler: Compiler, sysroot: Sysroot) -> tuple[str, ...]:
+def _starts(compiler: Compiler, sysroot: Sysroot) -> tuple[Path, ...]:
     """Return where start files and libgcc are looked for: the sysroot's, then the compiler's own."""
-    places = [*([sysroot.gcc] if sysroot.gcc else []), *sysroot.libraries, compiler.runtime]
-    return tuple(f"{option}{place}" for option in ("-B", "-L") for place in places)
+    return (*([sysroot.gcc] if sysroot.gcc else []), *sysroot.libraries, compiler.runtime)
 
 
 def _system(places: list[Path]) -> tuple[str, ...]:
@@ -112,7 +113,11 @@ def _system(places: list[Path]) -> tuple[str, ...]:
 
 
 def _cxx(
-    compiler: Compiler, sysroot: Sysroot, words: tuple[str, ...], prefix: str, libraries: tuple[str, ...]
+    compiler: Compiler,
+    sysroot: Sysroot,
+    words: tuple[tuple[str, ...], tuple[str, ...]],
+    prefix: str,
+    libraries: tuple[str, ...],
 ) -> str:
     if not sysroot.cxx:
         return scripts.refusal(
@@ -121,6 +126,12 @@ def _cxx(
         )
     if compiler.cxx is None:
         return scripts.refusal(f"{compiler.cc} has no C++ compiler beside it")
-    flags = ("-nostdinc++", "-static-libstdc++", "-static-libgcc")
+    both, link = words
     system = _system([*sysroot.cxx, *compiler.includes, *sysroot.includes])
-    return scripts.compiler((str(compiler.cxx), *words, *flags), prefix, libraries, tail=system)
+    return scripts.compiler(
+        (str(compiler.cxx), *both, "-nostdinc++"),
+        prefix,
+        libraries,
+        tail=system,
+        link=("-static-libstdc++", "-static-libgcc", *link),
+    )

@@ -38,17 +38,10 @@ def sh(script: str, **env: str) -> str:
     return done.stdout
 
 
-def test_zig_silently_builds_for_another_glibc_where_the_list_of_versions_ends(tmp_path: Path) -> None:
+def test_the_versions_offered_begin_with_the_floor_and_have_no_gap() -> None:
     offered = versions.offered(zig())
-    assert offered[0] == "2.17"
-    beyond = f"2.{int(offered[-1].split('.')[1]) + 1}"
-    (tmp_path / "a.c").write_text("int main(void) { return 0; }\n")
-    command = [zig(), "cc", "-target", f"x86_64-linux-gnu.{beyond}", "a.c", "-o", "a"]
-    # A cache of its own: zig warns once, when it makes its stubs of a libc, and never again.
-    env = os.environ | {"ZIG_GLOBAL_CACHE_DIR": str(tmp_path), "ZIG_LOCAL_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0
-    assert f"providing instead {offered[-1]}" in done.stderr
+    assert len(offered) > 20
+    assert offered == tuple(f"2.{minor}" for minor in range(17, 17 + len(offered)))
 
 
 @pytest.mark.parametrize("wanted", ["2.16", "2.99", "3.0", "2.170"])

@@ -18,7 +18,7 @@ VARIABLES = {"LOCPATH": "BJLPATH", "GCONV_PATH": "BJCNV_PATH"}
 # The list of default directories, strings that end with a slash, one behind the other: system_dirs in glibc's
 # elf/dl-load.c.
 _DIRECTORY = rb"/(?:usr/)?lib(?:32|64|x32)?/(?:[\w.-]+/)?\0"
-_DIRECTORIES = re.compile(rb"(?<![\w./-])(?:" + _DIRECTORY + rb")+")
+_DIRECTORIES = re.compile(rb"(?<![\w./-])(?P<path>(?:" + _DIRECTORY + rb")+)")
 _BANNER = re.compile(
     rb"(?:GNU C Library|ld\.so) \(([^()\n\0]{1,80})\)[^\n\0]{0,40} release version (\d{1,4}\.\d{1,4})(?!\d)"
 )
@@ -26,14 +26,15 @@ _BANNER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Paths that one sort of file has built in; without a `needed` one the file is of an unknown build."""
+    """Paths (`path` of the pattern) that a file has built in; without a needed one its build is unknown."""
 
     pattern: re.Pattern[bytes]
     is_needed: bool = False
 
 
 def _path(pattern: bytes, *, is_needed: bool = False) -> Rule:
-    return Rule(re.compile(rb"(?<=\0)" + pattern + rb"(?=\0)"), is_needed)
+    # A pattern that begins with two fixed bytes is searched for five times as fast as one that looks behind.
+    return Rule(re.compile(rb"\0(?P<path>" + pattern + rb")(?=\0)"), is_needed)
 
 
 LOADER = (
@@ -64,7 +65,7 @@ def left_in_libc(image: bytes) -> str | None:
 
 
 def _left(image: bytes, rules: tuple[Rule, ...]) -> str | None:
-    found = next((match[0] for rule in rules for match in rule.pattern.finditer(image)), None)
+    found = next((match["path"] for rule in rules for match in rule.pattern.finditer(image)), None)
     return None if found is None else found.partition(b"\0")[0].decode("ascii", "replace")
 
 

@@ -60,8 +60,9 @@ def _deadened(image: bytes, rules: tuple[Rule, ...], what: str) -> Iterator[Spli
         if rule.is_needed and not matches:
             raise EditRefused(f"is no {what} of a glibc that belljar knows: no {rule.pattern.pattern!r}")
         for match in matches:
-            new = b"\0".join(_dead(path) for path in match[0].split(b"\0"))
-            yield Splice(offset=match.start(), old=match[0], new=new)
+            old = match["path"]
+            new = b"\0".join(_dead(path) for path in old.split(b"\0"))
+            yield Splice(offset=match.start("path"), old=old, new=new)
 
 
 def _dead(path: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """A clock that does not depend on when and how fast a build runs, and yet advances.
 
 Each program that begins sees the epoch. From there its clock advances
-- by 10 microseconds with each reading, about what a reading costs, so that busy waiting ends in due time;
+- by 50 microseconds with each reading, about what a reading costs, so that busy waiting ends in due time;
 - by whatever anybody sleeps, at once, for all;
 - by 10 seconds for each 10 seconds in which it has really been running since its first reading, so that
   waiting otherwise (select, poll, other processes) ends too;
@@ -9,9 +9,9 @@ Each program that begins sees the epoch. From there its clock advances
 So a program that neither sleeps nor reads the clock 10 seconds after it read it for the first time sees the
 same times in each run, whatever runs beside it.
 
-Only the time of day is like that. The monotonic clock counts from the start of the sandbox (a time namespace)
-and is real, since the kernel measures timeouts by it. Where a timeout is a time of day (futex, clock_nanosleep),
-it is rewritten, in the caller's memory, to the real time that is as far away.
+Only the time of day is like that. The monotonic clock counts from the start of the sandbox (a time
+namespace) and is real, since the kernel measures timeouts by it. Where a timeout is a time of day (futex,
+clock_nanosleep), it is rewritten, in the caller's memory, to the real time that is as far away.
 
 Rejected: time that stands still (programs hang), one clock for all readings (with `make -j` the order of
 readings would show), a slowed real clock (differs from run to run).
@@ -24,7 +24,7 @@ from belljar.sandbox.notify import Memory
 from belljar.sandbox.processes import Process
 
 SECOND = 10**9
-_READ = 10_000
+_READ = 50_000
 _PATIENCE = 10 * SECOND
 _CROWD = 100_000
 TIMESPEC = struct.Struct("=qq")

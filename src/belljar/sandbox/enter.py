@@ -63,8 +63,8 @@ def run(
     `interactive` leaves the command in the caller's session and on its terminal; `watch` is called
     five times a second while the command runs. With a `policy` system calls are filtered and a supervisor
     answers some (docs/supervisor.md); it calls `on_event` for what it sees. `argv[0]` is a path
-    inside. Raises SandboxError when the sandbox cannot be set up or the program cannot be started. An exception in the caller
-    (Ctrl-C) kills everything inside before it goes on.
+    inside. Raises SandboxError when the sandbox cannot be set up or the program cannot be started. An
+    exception in the caller (Ctrl-C) kills everything inside before it goes on.
     """
     started = time.monotonic()
     job = inside.Job(
@@ -176,10 +176,10 @@ def _listen(
             if not chunk:
                 return report, False
             report += chunk
-        elif deadline is not None and time.monotonic() >= deadline:
-            return report, True
-        elif watch is not None:
+        elif watch is not None and (deadline is None or time.monotonic() < deadline):
             watch()
+        if deadline is not None and time.monotonic() >= deadline:
+            return report, True
 
 
 def _end(keepers: list[int], pipe: tuple[io.FileIO, ...], mask: set[signal.Signals | int]) -> None:

@@ -101,15 +101,16 @@ class Processes:
         outside = int(fields.get(b"Tgid", task))
         key = (outside, self._start(outside))
         known = self._known.get(key)
+        program = ""
+        with contextlib.suppress(OSError):
+            program = self.link(task, "exe")
         if known is None:
-            program = ""
-            with contextlib.suppress(OSError):
-                program = self.link(task, "exe")
             numbers = fields.get(b"NSpid", b"0").split()
             known = Process(pid=int(numbers[-1]), outside=outside, program=program)
             self._inherit(known, int(fields.get(b"PPid", 0)))
             self._prune()
             self._known[key] = known
+        known.program = program
         return known
 
     def _inherit(self, child: Process, parent: int) -> None:

@@ -31,6 +31,7 @@ from belljar.sandbox.processes import Processes
 _ALL_CHILDREN = 0x40000000  # __WALL of waitpid(2): threads too
 _EVENT_EXEC, _EVENT_STOP = 4, 128
 _BUFFERED = 1 << 15
+_IDLE_MILLISECONDS = 200
 _RANDOM_FILES = (b"/dev/urandom", b"/dev/random")
 _UNKNOWN = "not known to belljar"
 
@@ -128,7 +129,10 @@ class Supervisor:
         self._poll.register(self._listener.fd, select.POLLIN)
         self._poll.register(signals, select.POLLIN)
         while True:
-            for fd, event in self._poll.poll():
+            ready = self._poll.poll(_IDLE_MILLISECONDS if self._buffer else None)
+            if not ready:
+                self._flush()
+            for fd, event in ready:
                 if fd == self._listener.fd:
                     self._hear(event)
                 elif fd != signals:

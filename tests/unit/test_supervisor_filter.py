@@ -1,0 +1,164 @@
+"""The filter's laws, by running its BPF: what the kernel would decide for each number and argument."""
+
+import errno
+import struct
+
+import pytest
+
+from belljar.sandbox.filter import CLASSES, MACHINES, NESTING, Action, assemble, describe, rules
+from belljar.sandbox.policy import Policy, Trace, decode, encode
+
+from belljar.sandbox.policy import Blocked, How, Lookup, Unseen  # isort: skip
+
+ALLOW, NOTIFY, ERRNO, KILL = 0x7FFF0000, 0x7FC00000, 0x00050000, 0x80000000
+NOTIFYING = {name for name, item in CLASSES.items() if item.action is Action.NOTIFY}
+X32 = 0x40000000
+
+
+def decided(program, number, *, arch, arguments=()):
+    """Run a classic BPF program over `struct seccomp_data`, as the kernel does."""
+    steps = [struct.unpack_from("=HBBI", program, at) for at in range(0, len(program), 8)]
+    words = (*arguments, *(0,) * (6 - len(arguments)))
+    data = struct.pack("=IIQ6Q", number, arch, 0, *words)
+    accumulator, at = 0, 0
+    while True:
+        code, yes, no, value = steps[at]
+        at += 1
+        match code:
+            case 0x20:
+                (accumulator,) = struct.unpack_from("=I", data, value)
+            case 0x05:
+                at += value
+            case 0x15:
+                at += yes if accumulator == value else no
+            case 0x35:
+                at += yes if accumulator >= value else no
+            case 0x45:
+                at += yes if accumulator & value else no
+            case 0x06:
+                return value
+            case _:
+                raise AssertionError(f"not in our filter: {code:#x}")
+
+
+def expected(rule, *, heard):
+    if rule.action is Action.ALLOW:
+        return ALLOW
+    return NOTIFY if rule.action is Action.NOTIFY or heard else ERRNO | rule.errno
+
+
+def meeting(rule):
+    """Return arguments for which all tests of a rule hold."""
+    words = [0] * 6
+    for test in rule.tests:
+        words[test.argument] |= test.bits
+    return words
+
+
+@pytest.mark.parametrize("machine", list(MACHINES))
+@pytest.mark.parametrize("heard", [False, True])
+@pytest.mark.parametrize("told", [set(), NOTIFYING])
+def test_the_program_decides_each_call_as_its_rule_says(machine, heard, told):
+    found = rules(machine, told=told)
+    program, arch = assemble(found, machine, heard=heard), MACHINES[machine]
+    for rule in found:
+        verdict = decided(program, rule.number, arch=arch, arguments=meeting(rule))
+        assert verdict == expected(rule, heard=heard), rule
+        if rule.tests:
+            assert decided(program, rule.number, arch=arch) == ALLOW, rule
+
+
+@pytest.mark.parametrize("machine", list(MACHINES))
+def test_what_has_no_rule_does_not_exist(machine):
+    found = rules(machine)
+    program, arch = assemble(found, machine, heard=False), MACHINES[machine]
+    known = {rule.number for rule in found}
+    unknown = [number for number in range(1024) if number not in known]
+    assert len(unknown) > 400
+    for number in (*unknown, X32, X32 | 1, X32 | 521, 2**31, 2**32 - 1):
+        assert decided(program, number, arch=arch) == ERRNO | errno.ENOSYS
+
+
+@pytest.mark.parametrize("arch", [0x40000003, 0x40000028, 0, 2**32 - 1])
+def test_calls_of_other_abis_do_not_exist(arch):
+    for machine in MACHINES:
+        program = assemble(rules(machine), machine, heard=False)
+        assert {decided(program, number, arch=arch) for number in range(500)} == {ERRNO | errno.ENOSYS}
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "verdict"),
+    [
+        ("futex", (0, 0x109, 0, 0x7FFF00000000), NOTIFY),  # the timeout's low half may be zero
+        ("futex", (0, 0x109, 0, 0), ALLOW),
+        ("futex", (0, 0x89, 0, 1), ALLOW),
+        ("clone", (0, 0x1200011), ALLOW),
+        ("clone", (0x10000011,), NOTIFY),
+        ("ioctl", (0, 0x5413), ALLOW),
+        ("ioctl", (0, 0xFFFFFFFF00005412), NOTIFY),  # the kernel looks at the low half
+    ],
+)
+def test_arguments_decide_where_a_rule_has_tests(call, arguments, verdict):
+    found = rules("x86_64", told=NOTIFYING)
+    program = assemble(found, "x86_64", heard=True)
+    number = next(rule.number for rule in found if rule.call == call)
+    assert decided(program, number, arch=MACHINES["x86_64"], arguments=arguments) == verdict
+
+
+def test_numbers_are_those_of_the_kernel():
+    # From asm/unistd_64.h and asm-generic/unistd.h.
+    some = {
+        "read": (0, 63),
+        "openat": (257, 56),
+        "execve": (59, 221),
+        "ptrace": (101, 117),
+        "bpf": (321, 280),
+    }
+    for column, machine in enumerate(MACHINES):
+        found = {rule.call: rule.number for rule in rules(machine)}
+        assert {call: found[call] for call in some} == {call: pair[column] for call, pair in some.items()}
+        assert len(set(found.values())) == len(found)
+        assert all(number < 512 for number in found.values())
+
+
+def test_nothing_is_denied_without_a_reason():
+    for machine in MACHINES:
+        for rule in rules(machine):
+            assert (rule.action is Action.ALLOW) or (
+                rule.why and (rule.errno or rule.action is Action.NOTIFY)
+            )
+
+
+def test_nesting_allows_mounts_and_namespaces_only():
+    plain = {rule.call for rule in rules("x86_64") if rule.action is Action.ERRNO}
+    nested = {rule.call for rule in rules("x86_64", allowed=NESTING) if rule.action is Action.ERRNO}
+    assert {"mount", "unshare", "setns", "pivot_root", "clone"} <= plain - nested
+    assert {"bpf", "io_uring_setup", "init_module", "kexec_load", "keyctl", "perf_event_open"} <= nested
+
+
+def test_the_filter_can_be_printed():
+    lines = describe(rules("x86_64", denied=("ptrace",))).splitlines()
+    assert any(line.split()[:4] == ["io_uring_setup", "425", "errno", "ENOSYS"] for line in lines)
+    assert any(line.split()[:4] == ["ptrace", "101", "errno", "EPERM"] for line in lines)
+    assert lines[-1].split()[:5] == ["all", "others", "-", "errno", "ENOSYS"]
+
+
+def test_events_survive_the_pipe_however_it_cuts_them():
+    events = [
+        Lookup(path="/a\nb/\udcff", how=How.READ, found=False, program="/usr/bin/x y", pid=7),
+        Blocked(call="bpf", why="because", program="", count=3),
+        Unseen(what="it", program="/p"),
+    ]
+    data = b"".join(map(encode, events))
+    for size in range(1, len(data)):
+        got, rest = [], b""
+        for at in range(0, len(data), size):
+            some, rest = decode(rest + data[at : at + size])
+            got += some
+        assert (got, rest) == (events, b"")
+
+
+def test_a_policy_that_makes_no_sense_is_refused():
+    assert not list(Policy().faults())
+    wrong = Policy(trace=Trace.NOTHING, epoch=-1, processors=0, memory=5, release="x" * 65)
+    assert len(list(wrong.faults())) == 4

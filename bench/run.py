@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PARTS = ("startup", "sandbox", "relocation", "audit", "closure", "isa", "edit", "relocate")
+PARTS = ("startup", "sandbox", "relocation", "audit", "closure", "isa", "edit", "relocate", "hermetic")
 LONG = ("oracle", "pieces", "pilots")
 """Parts that take half an hour: run only when they are named."""
 

@@ -67,7 +67,7 @@ PROBE = """
 umask; id -un; id -u; id -g; uname -n; uname -m; pwd; date +%Z; tty; ls /proc/self/fd | tr '\\n' ' '
 echo "$HOME $LANG $TERM $USER $PATH"; bash -c 'ulimit -n; ulimit -c; ulimit -s'
 grep -E 'SigIgn|SigBlk|CapEff|NoNewPrivs' /proc/self/status
-cat /proc/self/personality 2> /dev/null; ls /home /etc /tmp /sys; wc -c < /dev/stdin; setarch --help > /dev/null; env | wc -l
+cat /proc/self/personality 2> /dev/null; ls /home /etc /tmp /sys; wc -c < /dev/stdin; env | wc -l
 """
 
 
@@ -199,3 +199,33 @@ def test_the_same_project_gives_the_same_bytes_at_two_paths(place, tmp_path):
         return hashlib.sha256((here.project / "a").read_bytes()).hexdigest()
 
     assert digest("one") == digest("another")
+
+
+def test_a_trace_names_what_was_reached_for_used_and_started(place):
+    place.write("a.c", "int main(void) { return 0; }\n")
+    (place.top / "unused").mkdir()
+    report = place.top / "report.json"
+    options = ["--trace", "--report", str(report), "--ro", str(place.top / "unused")]
+    done = hermetic(place, *options, "--", "sh", "-c", "gcc a.c; git config user.name; exit 0")
+    said = json.loads(report.read_text())
+    assert done.returncode == 0, done.stderr
+    assert any(path.endswith("/cc1") for path in said["trace"]["executed"])
+    assert any(tool["path"].endswith("/cc1") for tool in said["tools"])
+    assert {"/home/build/.gitconfig", "/etc/gitconfig"} <= set(said["trace"]["missed"])
+    assert "/home/build/.gitconfig" in done.stderr
+    assert said["trace"]["unused"] == [str(place.top / "unused")]
+    assert {"path": "/build/a.c", "how": "read", "found": True, "kind": "project"} in said["trace"]["paths"]
+
+
+def test_the_clock_and_what_the_machine_is_are_fixed_where_it_is_asked_for(place):
+    script = "date +%s | cut -c1-8; nproc; uname -r; od -An -tx8 -N8 /dev/urandom"
+    assert shell(place, script).stdout != shell(place, script).stdout
+    fixed = shell(place, script, "--clock").stdout
+    assert fixed.startswith("31561920\n")
+    assert shell(place, script, "--clock").stdout == fixed
+
+
+def test_calls_that_nothing_needs_do_not_exist(place):
+    script = "import ctypes; print(ctypes.CDLL(None, use_errno=True).syscall(425, 1, 0), ctypes.get_errno())"
+    done = hermetic(place, "-q", "--", "python3", "-c", script)
+    assert done.stdout == "-1 38\n", done.stderr

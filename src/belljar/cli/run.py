@@ -39,6 +39,8 @@ from belljar.errors import UsageError
 @click.option("--remap", is_flag=True, help="Have the compiler write relative paths into its output.")
 @click.option("--linker", metavar="NAME", help="Force the linker.")
 @click.option("--no-cc", "no_cc", is_flag=True, help="Forbid C compilers.")
+@click.option("--trace", is_flag=True, help="Report every path that is looked up and every program started.")
+@click.option("--clock", is_flag=True, help="Fix the clock, random numbers, CPU count and kernel version.")
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a report as JSON.")
 @click.option("--dry-run", "dry_run", is_flag=True, help="Print what the command would see, and stop.")
 @click.option("--quiet", "-q", is_flag=True, help="No closing line.")

@@ -50,6 +50,12 @@ class Plan:
         """The step that the caller asked for, the last."""
         return self.steps[-1]
 
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """Where the declared inputs are shown."""
+        names = (*self.request.read, *self.request.write)
+        return tuple(_target(_existing(name, self.project), self.project) for name in names)
+
     def describe(self) -> tuple[str, ...]:
         """Say what is going to be done, one line each."""
         lines = []

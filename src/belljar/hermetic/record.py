@@ -1,14 +1,16 @@
 """What there is to say of a run: what was let in, what was enforced, what was not, how it ended."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from belljar.hermetic.plan import Plan
+from belljar.hermetic.reached import Reached
 from belljar.hermetic.tools import Tool
 from belljar.sandbox import Bind
 
+_SHOWN = 8
 VERSION = 1
 """Of the JSON form; raised when a key changes its meaning or goes."""
 ENFORCED = (
@@ -17,14 +19,15 @@ ENFORCED = (
     "network: own namespace with a loopback device and no other",
     "processes, IPC, control groups: own namespaces; everything ends with the command",
     "identity: uid 1000, gid 100, user build, host localhost, no capabilities, no new privileges",
+    "system calls: only those of the filter, the others do not exist (docs/supervisor.md)",
     "umask 0022, limits, signals, no terminal, no inherited descriptors, no stdin, no address randomisation",
 )
+CLOCK = "clock, random numbers, number of CPUs, memory size, kernel version: fixed where a program asks"
+NO_CLOCK = "clock, random numbers, number of CPUs, memory size, kernel version (--clock fixes them)"
 NOT_ENFORCED = (
-    "clock and time stamps",
-    "random numbers",
+    "time stamps of files",
     "order of directory entries, inode numbers",
-    "number and model of CPUs, memory, kernel version, /proc of the kernel",
-    "system calls (no filter)",
+    "model of CPUs, /proc of the kernel",
     "memory, disk and time used",
 )
 """What reaches the command and may influence it: docs/hermetic.md and docs/limitations.md."""
@@ -43,6 +46,7 @@ class Record:
     seconds: float
     step: str
     tools: tuple[Tool, ...] = ()
+    reached: Reached = field(default_factory=Reached)
     disarmed: tuple[str, ...] = ()
     planted: tuple[str, ...] = ()
 
@@ -54,7 +58,8 @@ class Record:
     def enforced(self) -> tuple[str, ...]:
         """Return what held."""
         network = self.plan.request.network
-        return tuple(line for line in ENFORCED if not (network and line.startswith("network")))
+        clock = (CLOCK,) if self.plan.request.clock else ()
+        return (*(line for line in ENFORCED if not (network and line.startswith("network"))), *clock)
 
     def not_enforced(self) -> tuple[str, ...]:
         """Return what did not hold, or is not there."""
@@ -62,7 +67,9 @@ class Record:
             ("network: the caller's, with its abstract sockets (--net)",) if self.plan.request.network else ()
         )
         lock = ("lock file: not required (--unlocked)",) if self.plan.request.unlocked else ()
-        return (*more, *lock, *NOT_ENFORCED)
+        clock = () if self.plan.request.clock else (NO_CLOCK,)
+        gaps = tuple(f"{item.what} ({item.program})" for item in self.reached.unseen)
+        return (*more, *lock, *clock, *NOT_ENFORCED, *gaps)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report; docs/hermetic.md has the schema."""
@@ -90,6 +97,11 @@ class Record:
             "tools": [tool.to_json() for tool in self.tools],
             "enforced": list(self.enforced()),
             "not_enforced": list(self.not_enforced()),
+            "blocked": [
+                {"call": item.call, "why": item.why, "program": item.program, "count": item.count}
+                for item in self.reached.blocked
+            ],
+            "trace": self.reached.to_json() if plan.request.trace else None,
             "disarmed": list(self.disarmed),
             "planted": list(self.planted),
         }
@@ -108,13 +120,30 @@ class Record:
             f"let in: {', '.join(let_in) or 'nothing'}",
         ]
         words += [f"{len(self.tools)} tools identified"] if self.tools else []
-        words.append("clock, random numbers and CPU are the machine's")
+        words.append(
+            "clock fixed" if plan.request.clock else "clock, random numbers and CPU are the machine's"
+        )
         lines = ["; ".join(words)]
         kept = [*plan.withheld, *(_short(path) for path in plan.hidden)]
         lines += [f"kept from it: {', '.join(kept)}"] if kept else []
+        lines += _reached(self.reached) if plan.request.trace else []
         lines += [f"setuid bit taken off: {', '.join(self.disarmed)}"] if self.disarmed else []
         lines += [f"look at it before you go on: {', '.join(self.planted)} appeared"] if self.planted else []
         return tuple(lines)
+
+
+def _reached(reached: Reached) -> list[str]:
+    missed, unused = reached.missed(), reached.unused()
+    lines = [f"reached for and did not get: {_few(missed)}"] if missed else []
+    lines += [f"declared and never used: {_few(unused)}"] if unused else []
+    return lines + (
+        [f"calls denied: {_few(sorted({item.call for item in reached.blocked}))}"] if reached.blocked else []
+    )
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _inputs(plan: Plan) -> Iterator[dict[str, Any]]:

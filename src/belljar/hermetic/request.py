@@ -34,5 +34,7 @@ class Request:
     remap: bool = False
     linker: str | None = None
     no_cc: bool = False
+    trace: bool = False
+    clock: bool = False
     profiles: Path | None = None
     """The directory of the user's profiles."""

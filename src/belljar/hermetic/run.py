@@ -7,11 +7,16 @@ from pathlib import Path
 from belljar.errors import HostError, InputError
 from belljar.hermetic import project, sight, tools
 from belljar.hermetic.plan import Plan, Step
+from belljar.hermetic.reached import Reached
 from belljar.hermetic.record import Record
 from belljar.hermetic.relay import relayed
 from belljar.hermetic.request import MARK
-from belljar.sandbox import Outcome, SandboxError
+from belljar.sandbox import Outcome, Policy, SandboxError, Trace
 from belljar.sandbox import run as run_sandbox
+
+SEED = "belljar"
+RELEASE, PROCESSORS, MEMORY = "6.1.0", 2, 8 << 30
+"""What `--clock` tells of the machine: a kernel's version, a number of CPUs, bytes of memory."""
 
 
 def run(plan: Plan, *, told: Callable[[str], None] = lambda _: None) -> Record:
@@ -24,12 +29,12 @@ def run(plan: Plan, *, told: Callable[[str], None] = lambda _: None) -> Record:
     disarmed: list[str] = []
     outcome, step = None, plan.build
     found: tuple[tools.Tool, ...] = ()
-    seconds = 0.0
+    seconds, reached = 0.0, Reached(inputs=plan.declared)
     for step in plan.steps:
         told(step.name)
         _prepare(plan, step)
         found = _tools(plan) if step is plan.build else ()
-        outcome = _execute(step)
+        outcome = _execute(step, _policy(plan, step), reached)
         seconds += outcome.seconds
         found_armed = project.disarm(plan.project / name for name in step.outputs)
         disarmed += [os.path.relpath(path, plan.project) for path in found_armed]
@@ -41,7 +46,8 @@ def run(plan: Plan, *, told: Callable[[str], None] = lambda _: None) -> Record:
         status=outcome.status,
         seconds=seconds,
         step=step.name,
-        tools=found,
+        tools=(*found, *_executed(plan, reached, found)),
+        reached=reached,
         disarmed=tuple(disarmed),
         planted=tuple(sorted(_version_control(plan) - before)),
     )
@@ -53,7 +59,29 @@ def _prepare(plan: Plan, step: Step) -> None:
     project.make_outputs(plan.project, step.outputs)
 
 
-def _execute(step: Step) -> Outcome:
+def _policy(plan: Plan, step: Step) -> Policy:
+    """Return what a supervisor does: the filter always, more where it is asked for.
+
+    A fetch step has the real clock and real random numbers: certificates and keys need both.
+    """
+    trace = Trace.ASKED if plan.request.trace and step is plan.build else Trace.NOTHING
+    if not plan.request.clock or step is not plan.build:
+        return Policy(trace=trace)
+    return Policy(
+        trace=trace,
+        epoch=_clock_start(plan),
+        seed=SEED,
+        release=RELEASE,
+        processors=PROCESSORS,
+        memory=MEMORY,
+    )
+
+
+def _clock_start(plan: Plan) -> int:
+    return int(plan.build.sandbox.env["SOURCE_DATE_EPOCH"])
+
+
+def _execute(step: Step, policy: Policy, reached: Reached) -> Outcome:
     program = sight.search(step.sandbox, step.command[0])
     if program is None and "/" not in step.command[0]:
         raise InputError(
@@ -67,6 +95,8 @@ def _execute(step: Step) -> Outcome:
                 [program or step.command[0], *step.command[1:]],
                 stdout=streams.stdout,
                 stderr=streams.stderr,
+                policy=policy,
+                on_event=reached,
             )
     except SandboxError as error:
         raise _explained(error) from error
@@ -94,6 +124,18 @@ def _tools(plan: Plan) -> tuple[tools.Tool, ...]:
         return named
     first = tools.identify(box, own)
     return (*((first,) if first else ()), *named)
+
+
+def _executed(plan: Plan, reached: Reached, known: tuple[tools.Tool, ...]) -> tuple[tools.Tool, ...]:
+    """Identify what else was started, after the fact: what the command made itself may be gone again."""
+    box, paths = plan.build.sandbox, {tool.path for tool in known}
+    found = []
+    for path in reached.executed():
+        tool = tools.identify(box, path)
+        if tool is not None and tool.path not in paths:
+            paths.add(tool.path)
+            found.append(tool)
+    return tuple(found)
 
 
 def _version_control(plan: Plan) -> set[str]:

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from belljar.hermetic.request import HOME, MACHINE, MARK
-from belljar.ldso.root import Root
 from belljar.sandbox import Bind, Devices, Directory, File, Operation, Proc, Symlink, Tmpfs
 
 PATH = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
@@ -74,6 +73,8 @@ def extra(patterns: tuple[str, ...]) -> tuple[Bind, ...]:
 
 def without_compilers(system: Path) -> tuple[Bind, ...]:
     """Return what lies over every C compiler of the system: nothing that can be read or executed."""
+    from belljar.ldso.root import Root
+
     root = Root(system)
     found = []
     for directory in PATH:

@@ -393,6 +393,22 @@ def test_what_a_command_is_pointed_to_and_what_it_makes_is_its_own(sealed, tmp_p
     assert len(run(sealed, "bash", "-c", f"read x < {other}/new")[1]) == 1
 
 
+def test_the_hosts_settings_lead_a_sealed_program_nowhere(sealed, zig_cc, tmp_path):
+    plugin = str(shutil.copy(zig_cc(LIBRARY, "-shared"), tmp_path / "libanswer.so.1"))
+    hostile = {
+        "LD_PRELOAD": plugin,
+        "LD_LIBRARY_PATH": str(tmp_path),
+        "LD_AUDIT": plugin,
+        "LOCPATH": "/usr/lib/locale",
+        "GCONV_PATH": "/usr/lib",
+        "LC_ALL": "de_DE.UTF-8",
+    }
+    told, found = run(sealed, "ask", env=hostile)
+    assert (found, told.last_words) == ([], "42")
+    doing.unseal(doing.unseal_plan(sealed))
+    assert any(plugin in message for _, message in run(sealed, "ask", env=hostile)[1])
+
+
 def test_a_policy_of_ones_own_allows_more(sealed, tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('extends = "sealed"\nhost-files = ["/etc/os-release", "/usr/lib/os-release"]\n')
@@ -461,11 +477,13 @@ def test_the_command_proves_and_refuses(sealed):
     value = json.loads(good.stdout)
     assert list(problems(value, SCHEMA)) == []
     assert [item["status"] for item in value["traced"]] == [0, 0]
-    bad = belljar(*common, "--traced", "bash -c '/bin/true; :'", sealed)
+    page = sealed.with_name("page.html")
+    bad = belljar(*common, "--html", page, "--traced", "bash -c '/bin/true; :'", sealed)
     assert bad.returncode == 1
     assert [item["rule"] for item in json.loads(bad.stdout)["findings"] if item["severity"] == "error"] == [
         "trace"
     ]
+    assert "1 file of the host" in page.read_text()
     assert belljar(*common, "--traced", "ask", sealed / "bin/ask").returncode == 2
     assert belljar(*common, "--traced", "'", sealed).returncode == 2
     assert "no run: what is opened after the start is not proven" in belljar(*common[:5], sealed).stdout

@@ -72,6 +72,14 @@ class Traced:
         """Whether the command ran well, was seen whole, and had nothing of the host."""
         return not (self.status or self.foreign or self.gaps)
 
+    def describe(self) -> str:
+        """Say in one line what the run has shown."""
+        host = len({item.path for item in self.foreign})
+        what = f"{host} file{'s' * (host != 1)} of the host" if host else "nothing of the host"
+        gaps = ", not seen whole" if self.gaps else ""
+        prefix = f"{self.opened} file{'s' * (self.opened != 1)} of the prefix"
+        return f"{shlex.join(self.command)}: status {self.status}, {prefix}, {what}{gaps}"
+
     def to_json(self) -> dict[str, Any]:
         """Return the run as JSON values."""
         return {

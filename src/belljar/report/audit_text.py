@@ -3,15 +3,10 @@
 What a long list would bury is counted instead; `why` shows all of it.
 """
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from belljar.audit import Cause, FileFacts, Finding, GlibcVersion, Report, Severity, gcc_of
-
-if TYPE_CHECKING:
-    from belljar.audit.traced import Traced
 
 _FILES_SHOWN = 20
 _FINDINGS_SHOWN = 30
@@ -89,19 +84,12 @@ def _floors(report: Report, shorten: _Shortener, *, why: bool) -> list[str]:
     if report.probe is not None:
         runs_on = f"runs on {report.probe.needs}" if report.probe.needs else "runs on no CPU that was tried"
         lines.append(f"  {'probe':<10} {' '.join(report.probe.command)}: {runs_on}")
-    lines += [f"  {'traced':<10} {shlex.join(run.command)}: {_run(run)}" for run in report.traced]
+    lines += [f"  {'traced':<10} {run.describe()}" for run in report.traced]
     if report.policy.sealed and not report.traced:
         lines.append(f"  {'traced':<10} no run: what is opened after the start is not proven (--traced CMD)")
     if report.profiles:
         lines.append(f"  {'meets':<10} {_profiles(report.profiles)}")
     return lines + (_musl(report, shorten) if why else [])
-
-
-def _run(run: "Traced") -> str:
-    """Say what a traced run has shown."""
-    host = {item.path for item in run.foreign}
-    what = f"{_plural(len(host), 'file')} of the host" if host else "nothing of the host"
-    return f"status {run.status}, {_plural(run.opened, 'file')} of the prefix, {what}"
 
 
 def _sealed(report: Report) -> list[str]:

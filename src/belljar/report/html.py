@@ -134,10 +134,11 @@ def _head(report: Report) -> str:
         where = "Runs on no distribution that belljar knows."
     profiles = ", ".join(_ends(report.profiles))
     meets = f"<p>Meets {clean(profiles)}.</p>" if profiles else ""
+    traced = "".join(f"<p>Traced: {clean(run.describe())}.</p>" for run in report.traced)
     policy = f"<p>Asked for: {clean(', '.join(asked))}.</p>" if asked else ""
     return (
         f"<header><p>{verdict}</p><h1>{clean(', '.join(report.paths))}</h1>"
-        f"<p>{_plural(len(report.files), 'ELF file')}. {where}</p>{meets}{policy}"
+        f"<p>{_plural(len(report.files), 'ELF file')}. {where}</p>{meets}{policy}{traced}"
         f'<nav aria-label="Parts"><ul>{nav}</ul></nav></header>'
     )
 

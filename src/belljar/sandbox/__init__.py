@@ -6,6 +6,7 @@
 
 `operations` are the values that a sandbox consists of, `kernel` is the door to the system calls,
 `enter` is the caller's side of running, `inside` the sandbox's, `diagnosis` says why a host cannot.
+`tracing` watches which files a command opens; it needs no sandbox.
 """
 
 from belljar.sandbox.diagnosis import SandboxError

@@ -4,7 +4,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-PARTS = ("startup", "sandbox", "relocation", "audit", "closure", "isa", "edit", "relocate", "hermetic")
+PARTS = (
+    "startup",
+    "sandbox",
+    "relocation",
+    "audit",
+    "closure",
+    "isa",
+    "edit",
+    "relocate",
+    "hermetic",
+    "seal",
+)
 LONG = ("oracle", "pieces", "pilots")
 """Parts that take half an hour: run only when they are named."""
 

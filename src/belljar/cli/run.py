@@ -1,6 +1,5 @@
 """`belljar run`."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -92,8 +91,10 @@ def _carry_out(made: Any, report: Path | None, *, quiet: bool) -> int:
     from belljar import fsys
     from belljar.hermetic.run import run
 
-    record = run(made)
+    record = run(made, identify=report is not None or not quiet)
     if report is not None:
+        import json
+
         fsys.write_atomic(report, json.dumps(record.to_json(), indent=2) + "\n")
     if not quiet:
         for line in record.lines():

@@ -10,7 +10,6 @@ list of names, and a list can be read, compared and corrected by somebody who kn
 belljar.
 """
 
-import importlib.resources
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from belljar.schema import Document, Table, nearest
 
 NONE = "none"
 """The name that asks for no profile."""
+_ROOM = Path(__file__).parent / "profiles"
 _PATH = r"\.|(?!/)(?!.*(^|/)\.\.?(/|$)).+"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -84,15 +84,9 @@ def available(config: Path | None) -> dict[str, Profile]:
 
     Raises SchemaError with all that is wrong in a user's file.
     """
-    room = importlib.resources.files("belljar.hermetic") / "profiles"
-    found = {}
-    for item in sorted(room.iterdir(), key=lambda item: item.name):
-        if item.name.endswith(".toml"):
-            name = item.name.removesuffix(".toml")
-            found[name] = _profile(Document(item.read_text(encoding="utf-8"), item.name), name)
-    for path in sorted(config.glob("*.toml")) if config is not None and config.is_dir() else ():
-        found[path.stem] = _profile(Document.read(path), path.stem)
-    return found
+    own = sorted(_ROOM.glob("*.toml"))
+    users = sorted(config.glob("*.toml")) if config is not None and config.is_dir() else []
+    return {path.stem: _profile(Document.read(path), path.stem) for path in (*own, *users)}
 
 
 def choose(

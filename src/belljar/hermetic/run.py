@@ -19,11 +19,12 @@ RELEASE, PROCESSORS, MEMORY = "6.1.0", 2, 8 << 30
 """What `--clock` tells of the machine: a kernel's version, a number of CPUs, bytes of memory."""
 
 
-def run(plan: Plan, *, told: Callable[[str], None] = lambda _: None) -> Record:
+def run(plan: Plan, *, identify: bool = True, told: Callable[[str], None] = lambda _: None) -> Record:
     """Carry out the steps of a plan up to the first that fails; the streams are the caller's.
 
-    `told` is called with the name of each step that begins. Raises HostError when this machine cannot run a
-    sandbox, naming the setting to change; InputError when the program is not there.
+    Without `identify` nobody asks what the tools are, and they are not hashed. `told` is called with the name
+    of each step that begins. Raises HostError when this machine cannot run a sandbox, naming the setting to
+    change; InputError when the program is not there.
     """
     before = _version_control(plan)
     disarmed: list[str] = []
@@ -33,7 +34,7 @@ def run(plan: Plan, *, told: Callable[[str], None] = lambda _: None) -> Record:
     for step in plan.steps:
         told(step.name)
         _prepare(plan, step)
-        found = _tools(plan) if step is plan.build else ()
+        found = _tools(plan) if identify and step is plan.build else ()
         outcome = _execute(step, _policy(plan, step), reached)
         seconds += outcome.seconds
         found_armed = project.disarm(plan.project / name for name in step.outputs)
@@ -46,7 +47,7 @@ def run(plan: Plan, *, told: Callable[[str], None] = lambda _: None) -> Record:
         status=outcome.status,
         seconds=seconds,
         step=step.name,
-        tools=(*found, *_executed(plan, reached, found)),
+        tools=(*found, *(_executed(plan, reached, found) if identify else ())),
         reached=reached,
         disarmed=tuple(disarmed),
         planted=tuple(sorted(_version_control(plan) - before)),

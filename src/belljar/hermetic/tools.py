@@ -6,7 +6,6 @@ supervisor.
 """
 
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +68,8 @@ def identify_all(box: Sandbox, commands: Sequence[Sequence[str]]) -> tuple[Tool,
 
 
 def _version(box: Sandbox, words: Sequence[str]) -> str:
+    import tempfile
+
     program = sight.search(box, words[0])
     if program is None or len(words) < 2:
         return ""

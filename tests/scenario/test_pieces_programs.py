@@ -26,7 +26,7 @@ def built(tmp_path_factory):
     work = tmp_path_factory.mktemp("built")
     commands = []
     for name, flags, some in (
-        ("program", "-O1", [use for use in uses.DESIGN_C if 'u"@' not in use]),
+        ("program", "-O1", uses.DESIGN_C),
         ("first.o", "-O2 -c", uses.HELD_OUT_C[::2]),
         ("second.o", "-O0 -c", uses.HELD_OUT_C[1::2]),
     ):
@@ -101,7 +101,9 @@ def test_stores_of_one_two_and_four_bytes_are_references(tmp_path, kind, flags):
     shapes = [
         (1, 0),
         (1, 3),
-        *[(2, lead) for lead in (0, 1, 2) if flags == "-O0"],
+        (2, 0),
+        (2, 1),
+        (2, 2),
         (4, 0),
         (4, 1),
         (4, 2),
@@ -137,6 +139,27 @@ def test_a_piece_that_is_lost_makes_its_neighbours_reported_with_their_section(t
     assert victim not in left
     assert unsupported
     assert {item.section for item in unsupported} == {".text"}
+
+
+def test_a_piece_that_is_lost_is_not_hidden_by_the_other_uses_of_the_program(tmp_path, built):
+    at_a, _ = built["program"]
+    references, unsupported = scanned(tmp_path / "sound", at_a)
+    assert unsupported == ()
+    pieces = [ref for ref in references if not ref.is_wide and 2 <= ref.start < 72 and ref.length == 8]
+    for victim in random.Random(3).sample(pieces, 40):
+        damaged = bytearray(at_a)
+        damaged[victim.offset + 3] ^= 1
+        left, unsupported = scanned(tmp_path / "damaged", bytes(damaged))
+        assert victim not in left
+        assert unsupported, victim
+
+
+@pytest.mark.parametrize("flags", ["-O1", "-O2", "-O3 -march=x86-64-v4"])
+def test_a_cut_is_reported_beside_uses_that_hold_its_neighbours(tmp_path, flags):
+    cuts = [f'memcpy(b, "@/m", {length}); put(b);' for length in (41, 50, 66, 75)]
+    programs = [[*uses.DESIGN_C[:30], cut, *uses.DESIGN_C[30:]] for cut in cuts]
+    for verdict in judge("gcc", [flags], programs, tmp_path):
+        assert verdict.reported
 
 
 @pytest.mark.parametrize("use", ['memcpy(b, "@/m", 50); put(b);', 'out += !memcmp(a, "@", 20);'])

@@ -220,7 +220,9 @@ def _scan_name(path: str) -> _Found:
 
 
 def _sort(window: Window, found: _Found) -> None:
-    """Sort what one window shows into references, names and what is not whole."""
+    """Sort what one window shows into references, names and what is not whole; after too much, nothing."""
+    if len(found.runs) >= HINTS or len(window.hints) >= HINTS:
+        return
     for run in window.runs():
         if not run.is_whole:
             if len(found.runs) < HINTS:

@@ -23,7 +23,7 @@ WIDE_MINIMUM = 4
 """How many wide ones do: the zeros between them do not occur by chance."""
 HINT = 4
 """How many make a hint, which is nothing but in code."""
-HINTS = 1 << 16
+HINTS = 1 << 15
 """How many hints of a file are kept."""
 BUFFER = 1 << 18
 """How many bytes of a file are in memory at a time; more would leave the processor's cache."""
@@ -34,6 +34,8 @@ CONTEXT = 512
 _ANCHOR = re.compile(rb"q(?:\0{0,3}z|[\x40-\x4f]?\xc6[\x00-\x07\x40-\x47\x80-\x87](?s:.){0,5}?z)")
 # What stores two letters (Intel SDM 2, MOV: 66 C7 /0 iw): its opcode, and how far before them it may stand.
 _STORE, _REACH = 0xC7, 8
+# What puts a number of 4 bytes into a register (MOV: B8+rd id).
+_PUT = range(0xB8, 0xC0)
 _ANCHORS = tuple(match.start() for match in re.finditer("qz", PLACEHOLDER))
 _WHOLE = PLACEHOLDER.encode()
 
@@ -112,7 +114,7 @@ class Window:
             width = match.end() - place - 1
             if width == 3 or self.base + place < self._past:
                 continue
-            if width == 1 and _STORE in self.data[max(0, place - _REACH) : place]:
+            if width == 1 and self._is_pair(place):
                 self._hint(self.base + place)
             for run in self._through(place, width):
                 if run not in self._seen:
@@ -133,6 +135,13 @@ class Window:
                 yield run
             elif run.length >= HINT and width == 1:
                 self._hint(run.offset)
+
+    def _is_pair(self, place: int) -> bool:
+        """Whether two letters may be stored, or put into a register, as a number."""
+        before = self.data[max(0, place - _REACH) : place]
+        return _STORE in before or (
+            len(before) > 0 and before[-1] in _PUT and bytes(self.data[place + 2 : place + 4]) == b"\0\0"
+        )
 
     def _hint(self, offset: int) -> None:
         if len(self.hints) < HINTS:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-DECODED = 1 << 22
-"""How many bytes of code are decoded for a file: programs with 500 uses of their prefix take a tenth."""
-TRACES = 1 << 16
+DECODED = 1 << 19
+"""How many bytes of code are decoded for a file; a program with 100 uses of its prefix takes 50,000."""
+TRACES = 1 << 15
 """How many traces of pieces are looked at."""
 
 

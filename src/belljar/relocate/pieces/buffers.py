@@ -30,6 +30,8 @@ _VECTOR = 64
 """How many bytes the widest register has."""
 _REGISTER = 8
 _NOWHERE = -1
+_TERMS = 16
+"""Of how many parts the base of an address is made before it is one of its own."""
 
 
 class Known(NamedTuple):
@@ -232,7 +234,7 @@ class Machine:
             scale = instruction.memory_index_scale
             index, more = self._where(instruction.memory_index)
             base, distance = (*base, -scale, *index), distance + more * scale
-        return Address(base, distance)
+        return Address(base if len(base) <= _TERMS else (next(self._serial),), distance)
 
     def _where(self, register: int) -> Address:
         """Return what a register points to."""

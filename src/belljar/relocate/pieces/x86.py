@@ -167,7 +167,8 @@ def _spans(region: Region, hits: Iterable[int]) -> list[tuple[int, int, list[int
     for hit in hits:
         begin, end = max(region.begin, hit - BEFORE), min(region.end, hit + AFTER)
         if spans and begin <= spans[-1][1]:
-            spans[-1] = (spans[-1][0], end, [*spans[-1][2], hit])
+            spans[-1][2].append(hit)
+            spans[-1] = (spans[-1][0], end, spans[-1][2])
         else:
             spans.append((begin, end, [hit]))
     return spans

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 VERSION = "0.17.0"
-SOURCES = ("stub", "launcher")
+# What is compiled, and how far into a page it lies: aarch64 reaches its data by pages (adrp).
+SOURCES = {"stub": 0, "launcher": 0xB0}
 SOURCE = Path(__file__).parent.parent / "src" / "belljar" / "seal" / "stub"
 FLAGS = (
     "-Os -fPIC -ffreestanding -nostdlib -fomit-frame-pointer -fno-stack-protector -fno-sanitize=all"
@@ -30,7 +31,15 @@ def build(machine: str, into: Path, source: str = "stub") -> bytes:
     target = ["-target", f"{machine}-freestanding-none", f'-DARCHITECTURE="{machine}.h"']
     flags = [*target, *FLAGS.split(), *MACHINES[machine].split()]
     made, linked, raw = (into / f"{source}.{machine}.{end}" for end in ("o", "elf", "bin"))
-    script = ["-T", SOURCE / "stub.ld", "-e", "stub_start", "--build-id=none", "-static"]
+    script = [
+        "-T",
+        SOURCE / "stub.ld",
+        "-e",
+        "stub_start",
+        "--build-id=none",
+        "-static",
+        f"--defsym=start={SOURCES[source]}",
+    ]
     _run([*zig, "cc", *flags, "-c", SOURCE / f"{source}.c", "-o", made])
     _run([*zig, "ld.lld", *script, "-o", linked, made])
     _run([*zig, "objcopy", "-O", "binary", linked, raw])

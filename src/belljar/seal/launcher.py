@@ -25,7 +25,8 @@ from belljar.elf.names import EditRefused
 MAGIC = b"BELLJARL"
 _STUBS = {Machine.X86_64: ("x86_64", 0x1000), Machine.AARCH64: ("aarch64", 0x10000)}
 _SCRIPT_MARK = b"#!/bin/sh\n# belljar: starts "
-_BASE = 0x400000
+_BASE, _START = 0x400000, 0xB0
+"""Where the file is mapped, and how far into it the code lies (tools/stub.py links it for that)."""
 _HEADER, _SEGMENT = struct.Struct("<16s2HI3QI6H"), struct.Struct("<2I6Q")
 _IDENT = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
 _EXECUTABLE, _LOAD, _STACK, _READ_WRITE, _READ_EXECUTE = 2, 1, 0x6474E551, 6, 5
@@ -88,16 +89,14 @@ def _program(machine: int, launch: Launch) -> bytes:
     encoded = [word.encode(errors="surrogateescape") for word in words]
     if any(len(word) > _LIMIT for word in encoded):
         raise EditRefused(f"needs a path of more than {_LIMIT} bytes")
-    # The code is linked for an address that its configuration is aligned at.
-    start = -(-(_HEADER.size + 2 * _SEGMENT.size) // 16) * 16
     body = code + MAGIC + b"".join(word + b"\0" for word in encoded)
-    size = start + len(body)
+    size = _START + len(body)
     header = _HEADER.pack(
         _IDENT,
         _EXECUTABLE,
         machine,
         1,
-        _BASE + start,
+        _BASE + _START,
         _HEADER.size,
         0,
         0,
@@ -110,7 +109,7 @@ def _program(machine: int, launch: Launch) -> bytes:
     )
     load = _SEGMENT.pack(_LOAD, _READ_EXECUTE, 0, _BASE, _BASE, size, size, page)
     stack = _SEGMENT.pack(_STACK, _READ_WRITE, 0, 0, 0, 0, 0, 16)
-    return (header + load + stack).ljust(start, b"\0") + body
+    return (header + load + stack).ljust(_START, b"\0") + body
 
 
 _SCRIPT = """{mark}{program} on the loader of this prefix (docs/sealing.md)

@@ -133,8 +133,9 @@ def _scripts(prefix: Path, options: Options, found: Found) -> Iterator[FileChang
 
 def _unlicensed(bundle: Bundle | None) -> Iterator[str]:
     """Say which bundled files no licence text was found for."""
-    for name in bundle.unlicensed if bundle else ():
-        yield f"no package says what licence {name} has: bundle its text yourself"
+    if bundle and bundle.unlicensed:
+        names = ", ".join(bundle.unlicensed)
+        yield f"no package says what licence these have, add their texts yourself: {names}"
 
 
 def _form(prefix: Path, options: Options) -> Form:

@@ -1,5 +1,7 @@
 """What `belljar run` decides before anything is run: profile, lock, what is shown, what may be written."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -240,3 +242,25 @@ def test_only_the_fetch_step_has_the_network_the_configuration_and_a_writable_ca
 
 def test_a_plan_can_be_printed(project, machine):
     assert any(line.startswith("bind-rw") for line in plan(asked(project, machine)).describe())
+
+
+@pytest.mark.parametrize(
+    ("marker", "text"),
+    [
+        ("pyproject.toml", "dependencies = [" + "#" * 100_000),
+        ("pyproject.toml", "dependencies = [" + "# \n" * 100_000),
+        ("pyproject.toml", "\n" * 500_000),
+        ("go.mod", "\n" * 500_000),
+        ("package.json", '"dependencies": ' * 50_000),
+    ],
+)
+def test_a_hostile_marker_file_takes_no_time(project, machine, marker, text):
+    (project / marker).write_text(text)
+    started = time.process_time()
+    plan(asked(project, machine))
+    assert time.process_time() - started < 2
+
+
+def test_a_marker_that_is_no_file_is_not_waited_for(project, machine):
+    os.mkfifo(project / "go.mod")
+    assert plan(asked(project, machine, profile="go")).lock == ""

@@ -22,6 +22,7 @@ from belljar.schema import Document, Table, nearest
 NONE = "none"
 """The name that asks for no profile."""
 _ROOM = Path(__file__).parent / "profiles"
+_MARKER_LIMIT = 1 << 20
 _PATH = r"\.|(?!/)(?!.*(^|/)\.\.?(/|$)).+"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -127,14 +128,16 @@ def require_lock(profile: Profile, project: Path) -> str:
 def _needs_lock(profile: Profile, project: Path) -> bool:
     if not profile.lock_when:
         return True
-    for marker in profile.markers:
-        try:
-            text = (project / marker).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        if re.search(profile.lock_when, text):
-            return True
-    return False
+    files = [project / marker for marker in profile.markers if (project / marker).is_file()]
+    return any(re.search(profile.lock_when, _start_of(path)) for path in files)
+
+
+def _start_of(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(_MARKER_LIMIT)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
 
 
 def locked_command(profile: Profile, command: Sequence[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from belljar.hermetic.reached import Reached
 from belljar.hermetic.record import Record
 from belljar.hermetic.relay import relayed
 from belljar.hermetic.request import MARK
-from belljar.sandbox import Outcome, Policy, SandboxError, Trace
+from belljar.sandbox import Bind, Outcome, Policy, SandboxError, Trace
 from belljar.sandbox import run as run_sandbox
 
 SEED = "belljar"
@@ -37,8 +37,7 @@ def run(plan: Plan, *, identify: bool = True, told: Callable[[str], None] = lamb
         found = _tools(plan) if identify and step is plan.build else ()
         outcome = _execute(step, _policy(plan, step), reached)
         seconds += outcome.seconds
-        found_armed = project.disarm(plan.project / name for name in step.outputs)
-        disarmed += [os.path.relpath(path, plan.project) for path in found_armed]
+        disarmed += [path.removeprefix(f"{plan.project}/") for path in project.disarm(_writable(step))]
         if outcome.status != 0:
             break
     assert outcome is not None, "a plan has a step"
@@ -137,6 +136,12 @@ def _executed(plan: Plan, reached: Reached, known: tuple[tools.Tool, ...]) -> tu
             paths.add(tool.path)
             found.append(tool)
     return tuple(found)
+
+
+def _writable(step: Step) -> list[Path]:
+    """Return the directories of the host that a step may write to."""
+    binds = (item for item in step.sandbox.operations if isinstance(item, Bind) and item.writable)
+    return [Path(item.source) for item in binds]
 
 
 def _version_control(plan: Plan) -> set[str]:

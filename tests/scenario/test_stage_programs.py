@@ -10,9 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import click
 import compilers
 import pytest
 
+import belljar as belljar_package
 from belljar.archive.unpack import unpack
 from belljar.build.output import EPOCH
 from belljar.build.sandboxed import root_of
@@ -27,6 +29,7 @@ from belljar.sandbox import Bind, Devices, Proc, Sandbox, Tmpfs, run
 
 SOURCE = Path(__file__).parents[2] / "src"
 PACKAGES = [path for path in sys.path if path.endswith("-packages")]
+MODULES = (Path(belljar_package.__file__).parent, Path(click.__file__).parent)
 HOME = Path(tempfile.gettempdir()) / f"belljar-tests-stage-{os.getuid()}"
 ROOT = "glibc-2.17"
 
@@ -104,20 +107,14 @@ def fetched() -> None:
 def in_sandbox(name: str, script: str, work: Path, prefix: Path) -> None:
     """Run a script in a set's root, `work` and $PREFIX writable at their own paths; it must succeed."""
     prefix.mkdir(exist_ok=True)
-    seen = [
-        (work, True),
-        (prefix, True),
-        (HOME, True),
-        (SOURCE, False),
-        *((Path(item), False) for item in PACKAGES),
-    ]
     box = Sandbox(
         operations=(
             *root_of(compilers.environment(name)),
             Proc(),
             Devices(),
             Tmpfs(target="/tmp"),
-            *(Bind(source=str(path), target=str(path), writable=writable) for path, writable in seen),
+            *(Bind(source=str(path), target=str(path), writable=True) for path in (work, prefix, HOME)),
+            *(Bind(source=str(path), target=f"/packages/{path.name}") for path in MODULES),
         ),
         env={
             "BELLJAR_HOME": str(HOME),
@@ -127,7 +124,7 @@ def in_sandbox(name: str, script: str, work: Path, prefix: Path) -> None:
             "LC_ALL": "C.UTF-8",
             "PATH": "/usr/bin:/usr/lib/go-1.19/bin",
             "PREFIX": str(prefix),
-            "PYTHONPATH": os.pathsep.join([str(SOURCE), *PACKAGES]),
+            "PYTHONPATH": "/packages",
             "PYTHONDONTWRITEBYTECODE": "1",
         },
         cwd=str(work),

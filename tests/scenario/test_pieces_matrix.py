@@ -26,20 +26,20 @@ def one(every):
 
 ROWS = [
     ("gcc", ["-O2"], one(ALL_C), True),
-    ("gcc", ["-O0", "-O1", "-O3", "-Os", V3, V4], [ALL_C], True),
+    ("gcc", ["-O0", "-O1", "-Os", V3, V4], [ALL_C], True),
     ("gcc", ["-O1 -mgeneral-regs-only", "-O2 -flto", "-O2 -c"], [ALL_C], True),
-    ("g++", ["-O0", "-O2", V4], [ALL_CPP], True),
+    ("g++", ["-O1", V4], [ALL_CPP], True),
     ("gcc -m32", ["-O0", "-O2"], [ALL_C], True),
     ("gcc aarch64", ["-O0", "-O2"], [ALL_C], True),
     ("clang", ["-O0", "-O2", V4], [ALL_C], True),
     ("clang++", ["-O2"], [ALL_CPP], False),
-    ("rustc", ["-O", "-C opt-level=0"], [ALL_RUST], False),
+    ("rustc", ["-O"], [ALL_RUST], False),
     ("go", ["-gcflags=-N", "-gcflags=-l"], GO, True),
     ("go 386", ["-gcflags=-l"], GO, True),
     ("go arm64", ["-gcflags=-l"], GO, False),
 ]
-# gcc makes such arrays of UTF-16 characters out of immediates of 4 characters each.
-REPORTED = ("char16_t s[]", 'u"@", 192')
+# Objects have no addresses yet by which code would say which constants it loads.
+REPORTED = ("char16_t s[]",)
 
 
 @pytest.mark.parametrize(("kind", "flags", "programs", "is_split"), ROWS, ids=lambda item: str(item)[:20])

@@ -357,6 +357,17 @@ def test_a_program_of_the_host_is_seen_and_what_it_does_is_its_own_affair(sealed
     assert found == [("bin/bash", f"starts {os.path.realpath('/bin/cat')} of the host")]
 
 
+def test_the_shell_that_starts_a_script_is_noted_where_the_script_is_known(prefix):
+    for name, line in (("known", f"#!{prefix}/bin/bash"), ("other", "#!/bin/sh")):
+        (prefix / "bin" / name).write_text(f"{line}\n:\n")
+        (prefix / "bin" / name).chmod(0o755)
+    seal(prefix, Options(scripts=True))
+    assert errors(prefix) == set()
+    told, found = run(prefix, "known")
+    assert (told.status, found) == (0, [])
+    assert run(prefix, "other")[1] == [("bin/other", f"starts {os.path.realpath('/bin/sh')} of the host")]
+
+
 @pytest.mark.parametrize(
     ("script", "expected"),
     [

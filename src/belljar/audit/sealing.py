@@ -25,6 +25,13 @@ from belljar.ldso import Closure
 
 LAUNCHER, WRAPPER = b"BELLJARL", b"#!/bin/sh\n# belljar: starts "
 """What a launcher has in it, and what a wrapper script begins with (belljar.seal.launcher)."""
+STARTS = re.compile(
+    rb"#!/bin/sh\n(?:# belljar: starts "
+    rb"|(?:#\\\n|\f#/ 2>/dev/null; |':';// 2>/dev/null; "
+    rb"|if \[ \"\$\{_bj-\}\" != \$\$ \]; then _bj=\$\$; export _bj; )?"
+    rb"exec \"\$\(dirname -- \"\$\(readlink -f -- \"\$0\"\)\"\)\"/)"
+)
+"""How scripts begin that are wrappers, or find their prefix's interpreter themselves (`seal --scripts`)."""
 _HEAD = 8192
 _AGAIN = "belljar seal PREFIX"
 _ONE_BUILD = "take all of glibc from one build"

@@ -26,7 +26,7 @@ from typing import Any
 
 from belljar.audit.checks import Finding, Severity
 from belljar.audit.policy import Policy
-from belljar.audit.sealing import WRAPPER
+from belljar.audit.sealing import STARTS
 from belljar.audit.seals import PRIVATE
 from belljar.elf.const import MAGIC
 from belljar.errors import HostError, UsageError
@@ -36,7 +36,7 @@ from belljar.sandbox.tracing import Access, How, Trace, trace
 TIMEOUT = 600.0
 """Seconds that a traced command may take."""
 _OF_THE_KERNEL = ("/proc", "/sys", "/dev")
-_SHOWN = 3
+_SHOWN, _HEAD = 3, 512
 _VERBS = {
     How.EXECUTED: "starts {} of the host",
     How.MAPPED: "maps code of the host: {}",
@@ -276,10 +276,10 @@ def _some(paths: Sequence[str]) -> str:
 
 
 def _is_wrapper(path: str) -> bool:
-    """Whether a file is a script that belljar made to start a program (form `sh`)."""
+    """Whether a file is a script to which belljar gave its start: form `sh`, `seal --scripts`."""
     try:
         with open(path, "rb") as file:
-            return file.read(len(WRAPPER)) == WRAPPER
+            return STARTS.match(file.read(_HEAD)) is not None
     except OSError:
         return False
 

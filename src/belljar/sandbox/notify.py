@@ -15,6 +15,8 @@ import signal
 import struct
 
 _NEW_LISTENER, _WAIT_KILLABLE = 1 << 3, 1 << 5
+# Before Linux 5.16 a filter slows programs down against speculation, unless told that it keeps no secrets.
+_SPEC_ALLOW = 1 << 2
 _SET_MODE_FILTER = 1
 _RECEIVE, _SEND, _ADD_FD = 0xC0502100, 0xC0182101, 0x40182103
 _CONTINUE = 1
@@ -61,9 +63,10 @@ def install(program: bytes) -> int:
     """
     code = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
-    fd: int = _syscall(_SECCOMP, _SET_MODE_FILTER, _NEW_LISTENER | _WAIT_KILLABLE, header)
+    flags = _NEW_LISTENER | _SPEC_ALLOW
+    fd: int = _syscall(_SECCOMP, _SET_MODE_FILTER, flags | _WAIT_KILLABLE, header)
     if fd < 0 and ctypes.get_errno() == errno.EINVAL:  # before Linux 5.19
-        fd = _syscall(_SECCOMP, _SET_MODE_FILTER, _NEW_LISTENER, header)
+        fd = _syscall(_SECCOMP, _SET_MODE_FILTER, flags, header)
     return _check(fd, "seccomp")
 
 

@@ -118,17 +118,14 @@ def both(trees, *words, **options):
         ("/usr/bin/env", "-C", "TREE/bin", "./probe"),
         ("/usr/bin/env", "PATH=TREE/bin", "probe"),
         ("/bin/sh", "-c", "ulimit -s 1234; exec TREE/bin/probe"),
-        ("/bin/sh", "-c", "ln -sf TREE/bin/probe /tmp/belljar-link-$$; exec /tmp/belljar-link-$$ x"),
+        ("/bin/sh", "-c", "ln -sf TREE/bin/probe TREE/../link; exec TREE/../link x"),
     ],
 )
 def test_what_a_process_sees_of_itself_is_the_same(trees, words):
     unsealed, sealed = both(trees, *words, env={"A": "1", "PATH": "/usr/bin:/bin", "LANG": "C"})
-    unsealed, sealed = (re.sub(r"belljar-link-\d+", "belljar-link", told) for told in (unsealed, sealed))
     assert "exe TREE/bin/probe\n" in sealed
     assert "base 1\n" in sealed
     assert sealed == unsealed
-    for link in Path("/tmp").glob("belljar-link-*"):
-        link.unlink(missing_ok=True)
 
 
 def test_children_get_the_environment_as_it_was_and_the_two_variables_of_the_seal(trees):

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path

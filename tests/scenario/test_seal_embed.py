@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -12,12 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from belljar.elf import ElfError
+from belljar.elf.const import Tag
+from belljar.elf.layout import Layout
 from belljar.elf.names import EditRefused
 from belljar.elf.sealed import Seal, seal_of
 from belljar.seal import embed, unembed
 from belljar.splice import spliced
 
 LOADER = Path("/lib64/ld-linux-x86-64.so.2")
+NEEDLESS = (0x6FFFFFF9, 0x6FFFFFFB, 0x6FFFFFFF, 21)
 SEAL = Seal(loader="../lib/own/ld.so", directories=("../lib/own", "../lib"))
 FACTS = r"""
 #define _GNU_SOURCE
@@ -140,6 +144,21 @@ def test_variables_of_the_host_reach_children_but_not_the_loader(program, tmp_pa
     assert done.stderr == ""
     noisy = subprocess.run([program], env=mine, capture_output=True, text=True, check=True)
     assert "/nowhere/x.so" in noisy.stderr
+
+
+def test_of_two_search_paths_in_a_program_neither_is_searched(zig_cc, tmp_path):
+    program = zig_cc(FACTS, "-fPIE", "-pie", "-Wl,-rpath,/nowhere/at/all")
+    image = bytearray(program.read_bytes())
+    layout = Layout(bytes(image))
+    number = next(at for at, entry in enumerate(layout.entries) if entry[0] == Tag.RUNPATH)
+    later = next(at for at, entry in enumerate(layout.entries) if at > number and entry[0] in NEEDLESS)
+    place = layout.dynamic.offset + 16 * later
+    image[place : place + 16] = struct.pack("<QQ", Tag.RPATH, layout.entries[number][1])
+    (tmp_path / "both").write_bytes(image)
+    told = facts(sealed(tmp_path / "both", tmp_path))
+    assert {line.strip() for line in told["map"]} == {
+        f"{tmp_path}/lib/own/{it}" for it in ("ld.so", "libc.so.6")
+    }
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 9])

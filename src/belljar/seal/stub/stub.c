@@ -134,8 +134,10 @@ static void set_search_path(const struct segment *segments, word count, word bia
             strings = entry;
         if (entry->tag == DT_VERNEEDNUM)
             needless = entry;
-        if (entry->tag == DT_RUNPATH || (entry->tag == DT_RPATH && !path))
-            path = entry;
+        if (entry->tag == DT_RUNPATH || entry->tag == DT_RPATH) {
+            entry->tag = DT_RPATH;
+            path = entry; /* of several, the loader takes the last */
+        }
     }
     if (!path)
         path = entry + 1 < end ? entry : needless;

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from belljar.elf.const import Machine
-from belljar.placeholder import LENGTH
+from belljar.placeholder import DIRECTORY_LIMIT, LENGTH
 from belljar.references import Reference
 from belljar.relocate.pieces import aarch64, constants, x86
 from belljar.relocate.pieces.budget import TRACES, Budget, TooMany
@@ -204,16 +204,17 @@ class _Image:
 
     def accept(self, found: Pieces) -> None:
         """Take the pieces that go on in others; report the rest."""
+        open_cuts = [self.unchained(self.open_cuts(number)) for number in range(len(self.code))]
         spans = [_span(piece) for piece in (self.rest(self.data) if self.is_strict else self.data)]
         elsewhere = set(spans)
         for number, near in enumerate(self.code):
-            cuts, pieces = self.open_cuts(number), self.rest(near.pieces)
-            around = [cut.span for cut in cuts]
-            around += map(_span, pieces if self.is_strict else near.pieces)
-            elsewhere.update(around)
+            cuts, pieces = open_cuts[number], self.rest(near.pieces)
+            around = [*map(_span, pieces if self.is_strict else near.pieces)]
+            elsewhere.update(around, (cut.span for cut in cuts))
             heads = self.heads(near, {start for start, _ in (*around, *spans)})
-            tiling = Tiling([*around, *spans, *map(_span, heads)], copied=self.copied(near))
-            self.judge_cuts(cuts, tiling, found)
+            around += [*spans, *map(_span, heads)]
+            self.judge_cuts(cuts, Tiling(around, copied=self.copied(near)), found)
+            tiling = Tiling([*around, *(cut.span for cut in cuts)], copied=self.copied(near))
             for piece in self.rest([*pieces, *heads]):
                 self.judge(piece, tiling, found)
         tiling = Tiling(elsewhere, joints=self.joints())
@@ -225,6 +226,21 @@ class _Image:
         cuts = self.cuts.get(number, []) if self.is_strict else []
         sources = [cut for cut in cuts if self.meaning.is_source(cut) and self.meaning.take(cut)]
         return [cut for cut in cuts if cut not in sources and not self.meaning.is_copy(cut)]
+
+    def unchained(self, cuts: list[Spelled]) -> list[Spelled]:
+        """Take the cuts that are one text torn apart, each for one text only; returns the others."""
+        left = sorted(cuts, key=lambda cut: cut.span)
+        for first in [cut for cut in left if cut.span[0] <= 1]:
+            chain, end = [first], first.span[1]
+            while end < DIRECTORY_LIMIT:
+                after = [cut for cut in left if cut.span[0] <= end < cut.span[1] and cut not in chain]
+                if not after:
+                    break
+                chain.append(max(after, key=lambda cut: cut.span[0]))
+                end = chain[-1].span[1]
+            if end >= DIRECTORY_LIMIT and all(self.meaning.take(cut) for cut in chain):
+                left = [cut for cut in left if all(cut is not one for one in chain)]
+        return left
 
     def rest(self, pieces: Iterable[Reference]) -> list[Reference]:
         """Return what of the pieces is not part of what code spells."""

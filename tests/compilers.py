@@ -41,6 +41,10 @@ SETS: Mapping[str, tuple[str, ...]] = {
         *("grep", "libc6-dev", "make", "nodejs", "npm", "pkg-config", "python3", "python3-pip"),
         *("python3-setuptools", "python3-wheel", "rustc", "sed", "util-linux"),
     ),
+    "run-small": (
+        *("bash", "binutils", "coreutils", "dash", "gcc", "g++", "git", "grep", "libc6-dev", "make"),
+        *("pkg-config", "python3", "sed", "util-linux"),
+    ),
     "supervised": ("bash", *_SHELL, "gcc", "libc6-dev", "make", "strace"),
     "cgo": (*_SHELL, "golang-1.19-go", "gcc", "libc6-dev"),
     "gdb": (*_SHELL, "gdb"),

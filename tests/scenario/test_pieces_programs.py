@@ -95,7 +95,7 @@ def stores(width, lead, place):
     return f"volatile {kind} v[120]; {assignments} put((char *)v);"
 
 
-@pytest.mark.parametrize("kind", ["gcc", "gcc -m32"])
+@pytest.mark.parametrize("kind", ["gcc", pytest.param("gcc -m32", marks=pytest.mark.extended)])
 @pytest.mark.parametrize("flags", ["-O0", "-O2"])
 def test_stores_of_one_two_and_four_bytes_are_references(tmp_path, kind, flags):
     shapes = [

@@ -186,6 +186,7 @@ def test_without_a_stage_the_same_compiler_asks_for_the_glibc_of_its_system(tmp_
     assert belljar("verify", prefix, "--on", ROOT, "--", "say").returncode == 1
 
 
+@pytest.mark.extended
 def test_meson_cmake_and_a_makefile_that_says_gcc_keep_the_floor_in_a_prefix_with_spaces(
     tmp_path: Path,
 ) -> None:
@@ -236,6 +237,7 @@ def staged_text(prefix: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.extended
 def test_go_with_cgo_keeps_the_floor_and_needs_no_other_compiler(tmp_path: Path) -> None:
     (tmp_path / "go.mod").write_text("module say\ngo 1.19\n")
     (tmp_path / "say.go").write_text(
@@ -249,6 +251,7 @@ def test_go_with_cgo_keeps_the_floor_and_needs_no_other_compiler(tmp_path: Path)
     keeps(prefix, "bin/say", said="go 42")
 
 
+@pytest.mark.extended
 def test_cargo_keeps_the_floor_through_the_staged_linker(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "Cargo.toml").write_text('[package]\nname = "say"\nversion = "0.1.0"\nedition = "2021"\n')

@@ -244,6 +244,7 @@ GIT = Tool(
         ),
     },
 )
+pytestmark = pytest.mark.extended  # cargo, go, npm and pip with all that they need
 TOOLS = {"cargo": CARGO, "c": C, "cmake": CMAKE, "go": GO, "npm": NPM, "pip": PIP, "git": GIT}
 # Python's hash of a string is random in a plain run unless it is told otherwise.
 STEADY = {"pip": {"PYTHONHASHSEED": "1"}, "c": {"SOURCE_DATE_EPOCH": "1"}}
@@ -251,7 +252,7 @@ STEADY = {"pip": {"PYTHONHASHSEED": "1"}, "c": {"SOURCE_DATE_EPOCH": "1"}}
 
 def place_with(tool: str, top: Path, *influences: Influence, clean: bool = False) -> Place:
     name = next((item.name for item in influences if item.name != "project"), "project")
-    place = Place(top=top, name=name, env=dict(STEADY.get(tool, {})))
+    place = Place(top=top, name=name, env=dict(STEADY.get(tool, {})), tools="run")
     place.home.mkdir(parents=True)
     for path, text in TOOLS[tool].files.items():
         place.write(path, text)

@@ -34,11 +34,11 @@ PATH = "/usr/bin:/usr/sbin"
 
 
 @functools.cache
-def system() -> Path:
-    """Return a root with compilers and package managers, made once into the directory for temporary files."""
+def system(name: str = "run-small") -> Path:
+    """Return a root with tools, made once into the directory for temporary files; `run` has all managers."""
     place = compilers._place()
     home = Home(data=place, cache=place / "cache")
-    lock = compilers._lock("run", home)
+    lock = compilers._lock(name, home)
     return materialise(lock.environment, LINKS, fetch(lock, home), home=home).path
 
 
@@ -52,6 +52,7 @@ class Place:
     path: str = PATH
     umask: int = 0o022
     hostname: str = "plain"
+    tools: str = "run-small"
 
     @property
     def project(self) -> Path:
@@ -77,7 +78,7 @@ class Place:
 def plain(place: Place, script: str) -> int:
     """Run a script as a user's shell would, with the tools of `system` and all of the place in sight."""
     operations: tuple[Operation, ...] = (
-        *(item for item in _root() if item.target != "/etc"),
+        *(item for item in _root(place.tools) if item.target != "/etc"),
         File(target="/etc/passwd", text="someone:x:1000:100::/:/bin/sh\n"),
         Proc(),
         Devices(),
@@ -98,11 +99,11 @@ def plain(place: Place, script: str) -> int:
 
 
 @functools.cache
-def _root() -> tuple[Operation, ...]:
+def _root(tools: str) -> tuple[Operation, ...]:
     from belljar.build.environment import Environment
     from belljar.types import Digest
 
-    return root_of(Environment(path=system(), digest=Digest("")))
+    return root_of(Environment(path=system(tools), digest=Digest("")))
 
 
 def hermetic(place: Place, *words: str, profile: str = "none") -> subprocess.CompletedProcess[str]:
@@ -110,7 +111,7 @@ def hermetic(place: Place, *words: str, profile: str = "none") -> subprocess.Com
     return belljar(
         "run",
         "--system",
-        str(system()),
+        str(system(place.tools)),
         "--profile",
         profile,
         *words,

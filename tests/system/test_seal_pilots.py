@@ -28,7 +28,9 @@ def test_unsealed_a_shell_starts_on_none_of_the_roots(places, tmp_path):
     assert not any(result.passed for result in results)
 
 
-@pytest.mark.parametrize("name", list(FAST))
+@pytest.mark.parametrize(
+    "name", [name if name == "bash" else pytest.param(name, marks=pytest.mark.extended) for name in FAST]
+)
 def test_sealed_and_moved_they_do_on_every_root_what_they_do_at_home(name, places, tmp_path):
     row = pilots.run(name, FAST[name], tmp_path, places)
     assert row.faults() == []

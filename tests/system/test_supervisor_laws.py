@@ -150,6 +150,7 @@ def test_programs_see_the_clock_of_the_policy_static_ones_too(zig_cc, target, id
     assert first == second == [str(EPOCH)] * 3 + ["1000"]
 
 
+@pytest.mark.extended
 def test_a_go_program_sees_the_clock_of_the_policy(tmp_path):
     (tmp_path / "t.go").write_text(
         'package main\nimport "time"\nfunc main() { println(time.Now().Unix()) }\n'

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import resource
 import subprocess
 import sys
 import venv
@@ -143,3 +144,52 @@ def test_a_virtual_environment_with_console_scripts_moves_and_runs(tmp_path):
     assert base64.urlsafe_b64encode(digest).decode().rstrip("=") in record
     activated = f". {moved}/bin/activate && python -c 'import sys; print(sys.prefix)'"
     assert subprocess.check_output(["/bin/sh", "-c", activated], text=True) == f"{moved}\n"
+
+
+def command_of(*argv, **more):
+    environment = os.environ | {"PYTHONPATH": SOURCE + os.pathsep + os.environ.get("PYTHONPATH", "/nowhere")}
+    words = [sys.executable, "-m", "belljar", *argv]
+    return subprocess.Popen(words, env=environment, stdout=-1, stderr=-1, text=True, **more)
+
+
+@pytest.mark.parametrize("way", ["--resume", "again", "--undo"])
+def test_a_command_that_was_killed_is_completed_or_taken_back(tree, way):
+    for number in range(400):
+        (tree / f"lib/{number}.txt").write_text(f"{OLD}/share\n" * 20)
+    before = sums(tree)
+    running = command_of("relocate", tree, "--from", OLD)
+    while not (tree / ".belljar-relocation/1.applying").exists():
+        assert running.poll() is None, running.communicate()
+    running.kill()
+    running.communicate()
+    assert "1. applying: 402 files" in belljar("relocate", tree, "--status")
+    assert "not finished" in belljar("relocate", tree, "--check", status=1)
+    again = ["--from", OLD] if way == "again" else [way]
+    belljar("relocate", tree, *again)
+    if way == "--undo":
+        assert sums(tree) == before
+        assert "records no relocation" in belljar("relocate", tree, "--status")
+        return
+    assert OLD not in "".join((tree / f"lib/{number}.txt").read_text() for number in range(400))
+    assert "consistent" in belljar("relocate", tree, "--check")
+    (status,) = json.loads(belljar("relocate", tree, "--status", "--format", "json"))["relocations"]
+    assert (status["phase"], status["moves"]) == ("applied", [[OLD, str(tree)]])
+
+
+def test_an_alias_is_removed_again_when_the_tree_cannot_be_written(tree, tmp_path):
+    (tree / "lib/long.txt").write_text(f"{OLD}\n" * 20000)
+    before, alias = sums(tree), tmp_path / "a"
+    running = command_of(
+        *("relocate", tree, "--from", OLD, "--alias", alias),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)),
+    )
+    _out, errors = running.communicate()
+    assert running.returncode == 4, errors
+    assert "Traceback" not in errors
+    assert sums(tree) == before
+    assert not os.path.lexists(alias)
+
+
+@pytest.mark.parametrize("more", [["--undo"], ["--from", OLD], ["--output", "x"], ["--dry-run"]])
+def test_looking_at_the_record_goes_with_nothing_else(tree, more):
+    belljar("relocate", tree, "--status", *more, status=2)

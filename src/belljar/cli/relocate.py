@@ -1,13 +1,15 @@
 """`belljar relocate`."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from belljar.cli.talk import format_option, place, progress, show
-from belljar.errors import InputError, UsageError
+from belljar.errors import BelljarError, HostError, InputError, UsageError
 
 if TYPE_CHECKING:
     from belljar.relocate.change import Plan
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 Lines = list[str]
 
 _OPTIONS = {"old": "--from", "maps": "--map"}
+_ACTIONS = ("check", "undo", "resume", "status")
 
 
 @click.command()
@@ -32,8 +35,10 @@ _OPTIONS = {"old": "--from", "maps": "--map"}
 @click.option("--dry-run", is_flag=True, help="Print every change and every refusal; write nothing.")
 @click.option("--check", is_flag=True, help="Compare TREE with the record of its latest relocation.")
 @click.option("--undo", is_flag=True, help="Take the latest relocation of TREE back.")
+@click.option("--resume", is_flag=True, help="Complete what was interrupted on TREE, and do nothing else.")
+@click.option("--status", is_flag=True, help="Print the relocations that TREE records, the first one first.")
 @format_option
-def command(tree: Path, dry_run: bool, check: bool, undo: bool, form: str, **given: Any) -> int:
+def command(tree: Path, dry_run: bool, form: str, **given: Any) -> int:
     """Rewrite TREE so that it works at NEW, whoever built it.
 
     All is planned before anything is written. What cannot be moved is refused with file, offset, section
@@ -47,12 +52,13 @@ def command(tree: Path, dry_run: bool, check: bool, undo: bool, form: str, **giv
       belljar relocate ./tree --from /store/app-1 --map /store/dep-1=/store/dep-2
       belljar relocate ./tree --undo
     """
-    if check + undo + dry_run > 1:
-        raise UsageError("--check, --undo and --dry-run: only one of them makes sense")
-    if check:
-        return _check(tree, form)
-    if undo:
-        return _undo(tree, form)
+    asked = [name for name in _ACTIONS if given.pop(name)]
+    if len(asked) + dry_run > 1:
+        raise UsageError("--check, --undo, --resume, --status and --dry-run: only one of them makes sense")
+    if asked and any(given.values()):
+        raise UsageError(f"--{asked[0]}: goes by the record in TREE and takes no prefixes, nor --output")
+    if asked:
+        return {"check": _check, "undo": _undo, "resume": _resume, "status": _status}[asked[0]](tree, form)
     if _is_ours(tree):
         return _move_own(tree, dry_run=dry_run, form=form, **given)
     if not dry_run and given["output"] is None:
@@ -135,9 +141,7 @@ def _print(plan: "Plan", found: Lines, form: str) -> int:
 def _apply(plan: "Plan", output: Path | None, found: Lines, form: str) -> int:
     from belljar.relocate import moving
 
-    if plan.alias is not None:
-        _make_alias(*plan.alias)
-    with progress() as shown:
+    with _alias(plan.alias), progress() as shown:
         done = moving.apply(plan, output=None if output is None else place(output), progress=shown)
     notes = [f"note: {note}" for note in done.notes]
     lines = [*found, *notes, f"{done.tree}: {done.changed} files and links changed"]
@@ -145,14 +149,28 @@ def _apply(plan: "Plan", output: Path | None, found: Lines, form: str) -> int:
     return 0
 
 
-def _make_alias(link: Path, target: Path) -> None:
-    """Make the link that the user agreed to; one that leads elsewhere is not touched."""
-    if link.is_symlink() and os.readlink(link) == os.fspath(target):
+@contextlib.contextmanager
+def _alias(wanted: tuple[Path, Path] | None) -> Iterator[None]:
+    """Make the link that the user agreed to, and remove it again when the work fails.
+
+    One that leads elsewhere is not touched.
+    """
+    if wanted is None or (wanted[0].is_symlink() and os.readlink(wanted[0]) == os.fspath(wanted[1])):
+        yield
         return
+    link, target = wanted
     if os.path.lexists(link):
         raise InputError(f"{link}: is there already, and is not a link to {target}")
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(target)
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+    except OSError as error:
+        raise HostError(f"{link}: cannot be made: {error.strerror}", hint="choose another --alias") from error
+    try:
+        yield
+    except BelljarError:
+        link.unlink(missing_ok=True)
+        raise
 
 
 def _check(tree: Path, form: str) -> int:
@@ -174,6 +192,36 @@ def _undo(tree: Path, form: str) -> int:
     notes = [f"note: {note}" for note in done.notes]
     show(form, [*notes, f"{tree}: {done.changed} files and links are as before"], {"changed": done.changed})
     return 0
+
+
+def _resume(tree: Path, form: str) -> int:
+    from belljar.relocate import moving
+
+    with progress() as shown:
+        done = moving.resume(tree, progress=shown)
+    show(form, [f"{tree}: {done.changed} files and links were still to be done"], {"changed": done.changed})
+    return 0
+
+
+def _status(tree: Path, form: str) -> int:
+    from belljar.relocate import consistency
+
+    found = consistency.status(tree)
+    lines = [
+        f"{item.number}. {item.phase}: {item.steps} files and links: {', '.join(_moves(item.moves))}"
+        for item in found
+    ]
+    value = [
+        {"number": item.number, "phase": item.phase, "steps": item.steps, "notes": list(item.notes)}
+        | {"moves": [list(map(os.fsdecode, pair)) for pair in item.moves]}
+        for item in found
+    ]
+    show(form, lines or [f"{tree}: records no relocation"], {"relocations": value})
+    return 0
+
+
+def _moves(moves: tuple[tuple[bytes, bytes], ...]) -> Iterator[str]:
+    return (f"{os.fsdecode(old)} -> {os.fsdecode(new)}" for old, new in moves)
 
 
 def _move_own(tree: Path, *, dry_run: bool, form: str, **given: Any) -> int:

@@ -19,7 +19,8 @@ tells the pieces apart, which costs every build twice and helps nobody who has o
 
 import itertools
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from belljar.elf.const import Machine
@@ -229,18 +230,19 @@ class _Image:
 
     def unchained(self, cuts: list[Spelled]) -> list[Spelled]:
         """Take the cuts that are one text torn apart, each for one text only; returns the others."""
-        left = sorted(cuts, key=lambda cut: cut.span)
-        for first in [cut for cut in left if cut.span[0] <= 1]:
-            chain, end = [first], first.span[1]
-            while end < DIRECTORY_LIMIT:
-                after = [cut for cut in left if cut.span[0] <= end < cut.span[1] and cut not in chain]
-                if not after:
-                    break
-                chain.append(max(after, key=lambda cut: cut.span[0]))
-                end = chain[-1].span[1]
-            if end >= DIRECTORY_LIMIT and all(self.meaning.take(cut) for cut in chain):
-                left = [cut for cut in left if all(cut is not one for one in chain)]
-        return left
+        left: dict[tuple[int, int], deque[Spelled]] = {}
+        for cut in cuts:
+            left.setdefault(cut.span, deque()).append(cut)
+        alone = []
+        for span in sorted(span for span in left if span[0] <= 1):
+            while left[span] and (spans := _chain(left, span)):
+                chain = [left[item][0] for item in spans]
+                if all(self.meaning.take(cut) for cut in chain):
+                    for item in spans:
+                        left[item].popleft()
+                else:
+                    alone.append(left[span].popleft())
+        return sorted([*alone, *itertools.chain(*left.values())], key=lambda cut: cut.span)
 
     def rest(self, pieces: Iterable[Reference]) -> list[Reference]:
         """Return what of the pieces is not part of what code spells."""
@@ -292,3 +294,19 @@ class _Image:
 
 def _span(piece: Reference) -> tuple[int, int]:
     return piece.start, piece.start + piece.length
+
+
+def _chain(
+    left: Mapping[tuple[int, int], Collection[Spelled]], span: tuple[int, int]
+) -> list[tuple[int, int]]:
+    """Return spans, of which there are cuts left, that go on from one to the last byte; none if they do not.
+
+    There are few spans, however many cuts: a search costs the same in a hostile file.
+    """
+    found = [span]
+    while (end := found[-1][1]) < DIRECTORY_LIMIT:
+        after = [item for item, cuts in left.items() if cuts and item[0] <= end < item[1]]
+        if not after:
+            return []
+        found.append(max(after, key=lambda item: (item[0], -item[1])))
+    return found

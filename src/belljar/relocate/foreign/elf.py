@@ -44,7 +44,8 @@ def plan_elf(subject: Subject, finding: Finding) -> None:
 def _keep_tails(subject: Subject) -> bool:
     """Whether the last name of each prefix stays: then so does what may be stored in it."""
     pairs = {hit.pair for hit in subject.hits}
-    return all(len(old) == len(new) and old.rpartition(b"/")[2] == new.rpartition(b"/")[2] for old, new in pairs)
+    names = ((old.rpartition(b"/")[2], new.rpartition(b"/")[2]) for old, new in pairs)
+    return all(len(old) == len(new) for old, new in pairs) and all(old == new for old, new in names)
 
 
 def _plan_loader(subject: Subject, finding: Finding, image: Image | None) -> list[tuple[int, int]]:

@@ -55,7 +55,7 @@ def _spans(subject: Subject, image: Image) -> Iterator[Span]:
 
 
 def has_unseen(subject: Subject, image: Image) -> bool:
-    """Whether a string ends in the last letters of a prefix, in a program whose code may refer to them unseen."""
+    """Whether a string ends in a prefix's last letters, in a program whose code may refer to them unseen."""
     return image.machine != Machine.X86_64 and any(hit.after == 0 for _, _, hit in _spans(subject, image))
 
 

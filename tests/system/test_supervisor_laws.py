@@ -1,5 +1,6 @@
 """The supervisor's laws: what is denied and told, what is reported, what time it is; with controls."""
 
+import ctypes
 import errno
 import json
 import os
@@ -31,6 +32,8 @@ from belljar.sandbox import (
     run,
 )
 from belljar.sandbox.filter import Action, rules
+
+PR_SET_DUMPABLE = 4
 
 EPOCH = 1_500_000_000
 FIXED = Policy(epoch=EPOCH, seed="seed", release="5.10.0", processors=3, memory=4 << 30)
@@ -412,3 +415,13 @@ def test_a_second_supervisor_is_refused_with_a_reason():
         return 0
 
     assert in_child(inner) == errno.EBUSY
+
+
+def test_a_caller_that_may_not_be_looked_into_can_be_supervised():
+    """As a process is that was another user for a while."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    try:
+        assert output_of(BOX, ["/bin/sh", "-c", "echo well"], policy=FIXED) == "well\n"
+    finally:
+        libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)

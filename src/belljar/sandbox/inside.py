@@ -98,6 +98,7 @@ class _Line:
         from belljar.sandbox.supervisor import program_of
 
         assert job.policy is not None
+        kernel.allow_supervision()  # _give_up takes it back
         listener = notify.install(program_of(job.policy, nested=job.sandbox.nested))
         os.write(self._numbers[1], b"%d" % listener)
         os.close(self._answers[1])

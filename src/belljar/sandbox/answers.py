@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 
 from belljar.sandbox.chance import Chance
 from belljar.sandbox.clock import MONOTONIC_START, SECOND, TIMESPEC, Clock
+from belljar.sandbox.listing import SORTED, Listing
 from belljar.sandbox.notify import Memory, Request
 from belljar.sandbox.policy import Policy
 from belljar.sandbox.processes import Processes
@@ -39,6 +40,7 @@ class Answers:
         self._started = time.monotonic_ns()
         self.clock = None if policy.epoch is None else Clock(policy.epoch)
         self.chance = None if policy.seed is None else Chance(policy.seed, processes)
+        self._listing = Listing(policy.listing or SORTED, processes, memory)
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return what answers which call."""
@@ -53,6 +55,7 @@ class Answers:
             "uname": self._uname,
             "sched_getaffinity": self._affinity,
             "sysinfo": self._sysinfo,
+            "getdents64": self._listing.answer,
         }
 
     def _write(self, request: Request, address: int, data: bytes, value: int = 0) -> int | None:

@@ -223,7 +223,7 @@ epoll_create             213    - allow
 epoll_ctl_old            214    - gone
 epoll_wait_old           215    - gone
 remap_file_pages         216  234 gone
-getdents64               217   61 allow
+getdents64               217   61 list
 set_tid_address          218   96 allow
 restart_syscall          219  128 allow
 semtimedop               220  192 allow

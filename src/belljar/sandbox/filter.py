@@ -97,6 +97,7 @@ CLASSES = {
     "wait": _tell("waits until a time of the clock"),
     "random": _tell("reads random numbers"),
     "machine": _tell("asks what machine this is"),
+    "list": _tell("lists a directory"),
     "ring": _deny(errno.ENOSYS, "opens files unseen by filter and supervisor"),
     "kernel": _deny(errno.EPERM, "changes, instruments or measures the kernel or the machine"),
     "keys": _deny(errno.ENOSYS, "keys are kept outside of all namespaces"),

@@ -257,7 +257,7 @@ def _give_up(sandbox: Sandbox) -> None:
             ceiling = resource.getrlimit(limit)[1]
             resource.setrlimit(limit, (_least(soft, ceiling), _least(hard, ceiling)))
     with Step("addresses"):
-        kernel.fix_addresses()
+        kernel.fix_addresses(fixed=sandbox.fixed_addresses)
     with Step("capabilities"):
         kernel.give_up_rights()
 

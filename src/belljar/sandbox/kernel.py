@@ -117,9 +117,9 @@ def leave_keyring() -> None:
             raise
 
 
-def fix_addresses() -> None:
-    """Switch address space randomisation off for what is executed from here on: personality(2)."""
-    _check(_libc.personality(ctypes.c_ulong(_ADDR_NO_RANDOMIZE)), "personality")
+def fix_addresses(*, fixed: bool = True) -> None:
+    """Switch address space randomisation off, or on, for what is executed from here on: personality(2)."""
+    _check(_libc.personality(ctypes.c_ulong(_ADDR_NO_RANDOMIZE if fixed else 0)), "personality")
 
 
 def give_up_rights() -> None:

@@ -24,7 +24,9 @@ _ADDFD_FLAG_SEND = 1 << 1
 _REQUEST = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")
 _PIDFD_GETFD = 438
-_SECCOMP, _SIGNALFD = {"x86_64": (317, 289), "aarch64": (277, 74)}.get(os.uname().machine, (-1, -1))
+_SECCOMP, _SIGNALFD, _GETDENTS = {"x86_64": (317, 289, 217), "aarch64": (277, 74, 61)}.get(
+    os.uname().machine, (-1, -1, -1)
+)
 _PTRACE_SEIZE, _PTRACE_DETACH, _PTRACE_GETREGSET, _PTRACE_O_TRACEEXEC = 0x4206, 17, 0x4204, 0x10
 _NT_PRSTATUS = 1
 _STACK_POINTER = {"x86_64": 19, "aarch64": 31}.get(os.uname().machine, 0)  # the word in the registers
@@ -77,6 +79,15 @@ def fetch(process: int, fd: int) -> int:
         return _check(_syscall(_PIDFD_GETFD, pidfd, fd, 0), "pidfd_getfd")
     finally:
         os.close(pidfd)
+
+
+def entries(directory: int) -> bytes:
+    """Return what a directory's descriptor lists, from where it stands: `struct linux_dirent64`, many."""
+    buffer = ctypes.create_string_buffer(1 << 16)
+    parts = []
+    while size := _check(_syscall(_GETDENTS, directory, buffer, len(buffer)), "getdents64"):
+        parts.append(buffer.raw[:size])
+    return b"".join(parts)
 
 
 def signals(numbers: set[signal.Signals]) -> int:

@@ -222,6 +222,7 @@ class Sandbox:
 
     `nested` allows it user namespaces of its own, and with them much of the kernel that only root
     reaches otherwise. `network` leaves it in the caller's network, abstract sockets included.
+    `fixed_addresses`: programs and their memory lie at the same addresses each time.
     """
 
     operations: tuple[Operation, ...]
@@ -234,6 +235,7 @@ class Sandbox:
     umask: int = 0o022
     nested: bool = False
     network: bool = False
+    fixed_addresses: bool = True
 
     def ordered(self) -> tuple[Operation, ...]:
         """Return the operations, shallow targets first; the first one makes the root."""
@@ -247,7 +249,8 @@ class Sandbox:
         who = f"uid {self.uid} gid {self.gid} host {self.hostname} umask {self.umask:04o} cwd {self.cwd}"
         nested = "nested" if self.nested else "no nested"
         network = "the caller's network" if self.network else "no network"
-        rights = f"{network}, no new privileges, no capabilities, {nested} namespaces, fixed addresses"
+        addresses = "fixed addresses" if self.fixed_addresses else "random addresses"
+        rights = f"{network}, no new privileges, no capabilities, {nested} namespaces, {addresses}"
         return "\n".join([*lines, who, rights])
 
     def faults(self) -> Iterator[str]:

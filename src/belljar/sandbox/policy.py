@@ -31,8 +31,9 @@ class Policy:
 
     `epoch`: where the clock of each program begins, in seconds since 1970 (None: the real clock). `seed`:
     what random numbers follow from (None: they are random). `release`: the kernel's version as uname(2) tells
-    it. `processors`, `memory` (in bytes): how much of either the machine seems to have. `denied`: names of
-    calls that fail besides those of the filter.
+    it. `processors`, `memory` (in bytes): how much of either the machine seems to have. `listing`: in which
+    order directories list their entries, "sorted" or a word that a shuffled order follows from (None: the
+    filesystem's). `denied`: names of calls that fail besides those of the filter.
     """
 
     trace: Trace = Trace.ASKED
@@ -41,6 +42,7 @@ class Policy:
     release: str | None = None
     processors: int | None = None
     memory: int | None = None
+    listing: str | None = None
     denied: tuple[str, ...] = ()
 
     def classes(self) -> frozenset[str]:
@@ -52,6 +54,8 @@ class Policy:
             found |= {"random", "open", "execute"}
         if self.release is not None or self.processors is not None or self.memory is not None:
             found.add("machine")
+        if self.listing is not None:
+            found.add("list")
         return frozenset(found)
 
     def faults(self) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Build src/belljar/seal/stub/*.bin from stub.c, the entry of sealed programs, and launcher.c.
+"""Build src/belljar/seal/stub/*.bin from stub.c, the entry of sealed programs, launcher.c, and show.c.
 
     .venv/bin/python tools/stub.py [DIRECTORY]
 
@@ -13,6 +13,8 @@ from pathlib import Path
 VERSION = "0.17.0"
 # What is compiled, and how far into a page it lies: aarch64 reaches its data by pages (adrp).
 SOURCES = {"stub": 0, "launcher": 0xB0}
+LIBRARY = "show"
+"""What becomes a library: one of no needs and no symbols, with an initialiser."""
 SOURCE = Path(__file__).parent.parent / "src" / "belljar" / "seal" / "stub"
 FLAGS = (
     "-Os -fPIC -ffreestanding -nostdlib -fomit-frame-pointer -fno-stack-protector -fno-sanitize=all"
@@ -23,24 +25,21 @@ MACHINES = {
     "x86_64": "-mno-sse -mno-mmx -mno-red-zone -fcf-protection=none",
     "aarch64": "-mgeneral-regs-only",
 }
+AS_STUB = "-e stub_start --build-id=none -static"
+AS_LIBRARY = "-shared -soname libbelljar.so -init=stub_start --build-id=none --strip-all -z noseparate-code"
 
 
 def build(machine: str, into: Path, source: str = "stub") -> bytes:
-    """Compile the stub or launcher for a machine, with all that is left over in `into`; return its bytes."""
+    """Compile a source for a machine, with all that is left over in `into`; return its bytes."""
     zig = [sys.executable, "-m", "ziglang"]
     target = ["-target", f"{machine}-freestanding-none", f'-DARCHITECTURE="{machine}.h"']
     flags = [*target, *FLAGS.split(), *MACHINES[machine].split()]
     made, linked, raw = (into / f"{source}.{machine}.{end}" for end in ("o", "elf", "bin"))
-    script = [
-        "-T",
-        SOURCE / "stub.ld",
-        "-e",
-        "stub_start",
-        "--build-id=none",
-        "-static",
-        f"--defsym=start={SOURCES[source]}",
-    ]
     _run([*zig, "cc", *flags, "-c", SOURCE / f"{source}.c", "-o", made])
+    if source == LIBRARY:
+        _run([*zig, "ld.lld", *AS_LIBRARY.split(), "-o", raw, made])
+        return raw.read_bytes()
+    script = ["-T", SOURCE / "stub.ld", f"--defsym=start={SOURCES[source]}", *AS_STUB.split()]
     _run([*zig, "ld.lld", *script, "-o", linked, made])
     _run([*zig, "objcopy", "-O", "binary", linked, raw])
     return raw.read_bytes()
@@ -55,6 +54,6 @@ if __name__ == "__main__":
     import tempfile
 
     for machine in MACHINES:
-        for kind in SOURCES:
+        for kind in (*SOURCES, LIBRARY):
             with tempfile.TemporaryDirectory() as scratch:
                 (directory / f"{kind}.{machine}.bin").write_bytes(build(machine, Path(scratch), kind))

@@ -122,6 +122,30 @@ def test_a_launcher_starts_no_other_process_and_passes_the_environment_on(form, 
     assert "belljar_" not in told
 
 
+@pytest.mark.parametrize("form", WRAPPED)
+def test_what_is_to_be_preloaded_stays_outside_and_reaches_children_unchanged(form, prefix, zig_cc, tmp_path):
+    place = tmp_path / "hosts.so"
+    shutil.copy(zig_cc("int hosts;", "-shared"), place)
+    mine = {
+        "A": "1",
+        "LD_PRELOAD": f"{place}",
+        "LD_AUDIT": "",
+        "LD_ORIGIN_PATH": "/x",
+        "LD_LIBRARY_PATH": "/y",
+    }
+    assert any("hosts.so" in line for line in facts(prefix / "bin/ask", env=mine)["map"])
+    sealed(prefix, form)
+    told = facts(prefix / "bin/ask", env=mine)
+    assert not any("hosts.so" in line for line in told["map"])
+    assert {
+        line for line in told["env"] if not line.startswith(("BJLPATH=", "BJCNV_PATH=", "PWD=", "_="))
+    } == {f"{name}={value}" for name, value in mine.items()}
+    # In the ordinary case there is nothing to hide, and nothing is loaded for it.
+    assert not any("libbelljar" in line for line in facts(prefix / "bin/ask", env={})["map"])
+    shell = [prefix / "bin/sh", "-c", f"{prefix}/bin/ask"]
+    assert set(facts(*shell, env=mine)["env"]) >= set(told["env"]) - {"_=", "PWD="}
+
+
 def test_the_static_launcher_gives_the_name_that_was_typed(prefix):
     sealed(prefix, Form.STATIC)
     assert facts("typed", executable=prefix / "bin/ask")["argv0"] == ["typed"]

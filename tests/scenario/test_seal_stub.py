@@ -1,4 +1,4 @@
-"""The stubs and launchers that are shipped are what their source gives."""
+"""The stubs, launchers and libraries that are shipped are what their source gives."""
 
 import importlib.metadata
 import importlib.util
@@ -18,7 +18,7 @@ def tool():
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-@pytest.mark.parametrize("source", ["stub", "launcher"])
+@pytest.mark.parametrize("source", ["stub", "launcher", "show"])
 def test_building_it_again_gives_every_byte(source, machine, tmp_path):
     made = tool()
     assert importlib.metadata.version("ziglang") == made.VERSION

@@ -2,6 +2,7 @@
 
     PREFIX/lib/belljar/
         ld-linux-x86-64.so.2, libc.so.6      private copies (belljar.seal.libc)
+        libbelljar.so                        what launchers need (belljar.seal.launcher)
         libssl.so.3, ...                     under the names by which they are needed, without search paths
         locale/NAME, gconv/                  where they are asked for or needed
         licenses/PACKAGE                     what the packages of these files say of copying
@@ -47,7 +48,7 @@ class Bundle:
     """What the private directory is to hold: files by the name that they get there, and from where.
 
     `trees` are directories that are copied whole (locale/NAME, gconv); `host` are names of libraries that
-    stay the host's. `loader` is the name of the loader among `files`.
+    stay the host's. `loader` is the name of the loader among `files`; `own` are files of belljar's.
     """
 
     loader: str
@@ -56,11 +57,13 @@ class Bundle:
     host: tuple[str, ...] = ()
     licenses: Mapping[str, Path] = field(default_factory=dict)
     unlicensed: tuple[str, ...] = ()
+    own: Mapping[str, bytes] = field(default_factory=dict)
 
     def describe(self) -> list[str]:
         """Say what is bundled, one line each."""
         lines = [f"bundle {name} from {source}" for name, source in sorted(self.files.items())]
         lines += [f"bundle {name}/ from {source}" for name, source in sorted(self.trees.items())]
+        lines += [f"bundle {name} of belljar" for name in self.own]
         lines += [f"leave {name} to the host" for name in self.host]
         return [*lines, *(f"bundle the licence of {name}" for name in sorted(self.licenses))]
 
@@ -115,6 +118,9 @@ def _write(bundle: Bundle, directory: Path, record: Mapping[str, Any]) -> None:
         content = content_of(bundle, name)
         digests[name] = {"source": str(source), "sha256": hashlib.sha256(content).hexdigest()}
         _write_file(directory / name, content, is_program=name == bundle.loader)
+    for name, content in bundle.own.items():
+        digests[name] = {"source": "belljar", "sha256": hashlib.sha256(content).hexdigest()}
+        _write_file(directory / name, content)
     for name, source in sorted(bundle.trees.items()):
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, directory / name, symlinks=False, copy_function=_copy)

@@ -10,6 +10,10 @@ Both resolve symbolic links to themselves, work in directories with spaces, and 
 path but its own and the program's: the directories are `$ORIGIN/...`, which the loader takes from the
 program's place. The process is the loader's, so /proc/self/exe and the process's name are too:
 docs/sealing.md has a table. That is why neither is the default.
+
+What the host's user has preloaded must not reach the loader, but must reach the program's children. Where
+LD_PRELOAD, LD_AUDIT or LD_ORIGIN_PATH are set, they get other names, and the loader is told to preload a
+library of the prefix (seal/stub/show.c) that gives the names back before the program begins.
 """
 
 import enum
@@ -23,6 +27,8 @@ from belljar.elf.const import Machine
 from belljar.elf.names import EditRefused
 
 MAGIC = b"BELLJARL"
+HELPER = "libbelljar.so"
+"""The library that shows a program what was hidden from its loader."""
 _STUBS = {Machine.X86_64: ("x86_64", 0x1000), Machine.AARCH64: ("aarch64", 0x10000)}
 _SCRIPT_MARK = b"#!/bin/sh\n# belljar: starts "
 _BASE, _START = 0x400000, 0xB0
@@ -74,15 +80,18 @@ def content(form: Form, machine: int, launch: Launch) -> bytes:
     return _script(launch) if form is Form.SH else _program(machine, launch)
 
 
+def helper(machine: int) -> Mapping[str, bytes]:
+    """Return the library that launchers need, by its name; raises EditRefused for a machine that has none."""
+    return {HELPER: files("belljar.seal").joinpath(f"stub/show.{_stub(machine)[0]}.bin").read_bytes()}
+
+
 def is_launcher(image: bytes) -> bool:
     """Whether a file is a launcher, of either form; `image` may be its first 8 KiB."""
     return image.startswith(_SCRIPT_MARK) or (image.startswith(_IDENT[:4]) and MAGIC in image[:8192])
 
 
 def _program(machine: int, launch: Launch) -> bytes:
-    if machine not in _STUBS:
-        raise EditRefused("is for a machine that belljar has no launcher for (x86-64, aarch64)")
-    name, page = _STUBS[Machine(machine)]
+    name, page = _stub(machine)
     code = files("belljar.seal").joinpath(f"stub/launcher.{name}.bin").read_bytes()
     variables = [word for key, path in launch.variables.items() for word in (f"{key}=", f"/{path}")]
     words = [f"/{launch.loader}", f"/{launch.program}", *launch.words, "", *variables, ""]
@@ -112,6 +121,12 @@ def _program(machine: int, launch: Launch) -> bytes:
     return (header + load + stack).ljust(_START, b"\0") + body
 
 
+def _stub(machine: int) -> tuple[str, int]:
+    if machine not in _STUBS:
+        raise EditRefused("is for a machine that belljar has no launcher for (x86-64, aarch64)")
+    return _STUBS[Machine(machine)]
+
+
 _SCRIPT = """{mark}{program} on the loader of this prefix (docs/sealing.md)
 belljar_self=$0
 case $belljar_self in */*) ;; *) belljar_self=./$belljar_self ;; esac
@@ -125,7 +140,14 @@ while [ -h "$belljar_self" ]; do
 done
 belljar_self=${{belljar_self%/*}}
 case $belljar_self in /* | '') ;; *) belljar_self=$PWD/$belljar_self ;; esac
-{exports}exec {command} "$@"
+{exports}if [ "${{LD_PRELOAD+x}}${{LD_AUDIT+x}}${{LD_ORIGIN_PATH+x}}" ]; then
+    [ -z "${{LD_PRELOAD+x}}" ] || export BJ_PRELOAD="$LD_PRELOAD"
+    [ -z "${{LD_AUDIT+x}}" ] || export BJ_AUDIT="$LD_AUDIT"
+    [ -z "${{LD_ORIGIN_PATH+x}}" ] || export BJ_ORIGIN_PATH="$LD_ORIGIN_PATH"
+    unset LD_AUDIT LD_ORIGIN_PATH
+    export LD_PRELOAD={helper}
+fi
+exec {command} "$@"
 """
 
 
@@ -143,6 +165,7 @@ def _script(launch: Launch) -> bytes:
         mark=_SCRIPT_MARK.decode(),
         program=shlex.quote(launch.program),
         exports=exports,
+        helper=HELPER,
         command=" ".join([places[0], *options, places[1]]),
     )
     return text.encode(errors="surrogateescape")

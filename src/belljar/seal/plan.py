@@ -11,7 +11,7 @@ that leads nowhere: a prefix is sealed whole or not at all.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ from belljar.relocate.change import FileChange, Plan, Refusal
 from belljar.seal import record, scripts
 from belljar.seal.bundle import LIBC, Bundle, licenses_of
 from belljar.seal.embed import embed
-from belljar.seal.launcher import Form, Launch, content, options_of
+from belljar.seal.launcher import Form, Launch, content, helper, options_of
 from belljar.seal.libc import VARIABLES
 from belljar.seal.needs import Found, Options, closures, demand_names
 from belljar.seal.record import PRIVATE
@@ -103,6 +103,8 @@ def plan(prefix: Path, options: Options | None = None, *, progress: Progress = q
     edits = [item for item in changes if isinstance(item, FileChange)]
     whole = Plan(tree=prefix, moves=(), changes=tuple(edits), refusals=tuple(sorted(refusals)))
     wraps = tuple(item for item in changes if isinstance(item, Wrap))
+    if bundle is not None and (wraps or record.wrapped(record.read(prefix))):
+        bundle = replace(bundle, own=helper(programs[0].machine))
     search = {
         name: tuple(_search(prefix, item, bundle, found))
         for item in programs

@@ -18,6 +18,23 @@ extern const struct config config __attribute__((visibility("hidden")));
 
 __asm__(START);
 
+/* What the host's user set for the host's programs must not reach this loader, but must reach the program's
+ * children: it gets another name, and the library that gives the names back (show.c) is loaded instead.
+ * LD_LIBRARY_PATH may stay: --library-path comes in its place. */
+#define SHOW_AGAIN "LD_PRELOAD=libbelljar.so"
+
+static int hide_variables(struct process *it) {
+    int hidden = 0;
+    for (char **variable = it->environment; *variable; variable++)
+        if (begins(*variable, "LD_PRELOAD=") || begins(*variable, "LD_AUDIT=") ||
+            begins(*variable, "LD_ORIGIN_PATH=")) {
+            (*variable)[0] = 'B';
+            (*variable)[1] = 'J';
+            hidden = 1;
+        }
+    return hidden;
+}
+
 static const char *behind_list(const char *text) {
     while (*text)
         text = after(text);
@@ -45,7 +62,7 @@ __attribute__((used, noreturn)) void stub_main(word *stack) {
         fail("", "a sealed program cannot be set-user-ID: anybody could choose its libraries by a link to it");
     directory_of(&it, directory, spare);
     const char *program = after(config.words), *options = after(program), *variables = behind_list(options);
-    word words = (word)((word *)it.vector - stack) + count_of(options) + count_of(variables) + 4;
+    word words = (word)((word *)it.vector - stack) + count_of(options) + count_of(variables) + 5;
     word paths = 2 + count_of(variables), text = (word)(behind_list(variables) - config.words);
     word memory = map(0, words * sizeof(word) + paths * (length(directory) + 1) + text, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS, (word)-1, 0);
@@ -66,6 +83,8 @@ __attribute__((used, noreturn)) void stub_main(word *stack) {
         *next++ = (const char *)stack[1 + i];
     *next++ = 0;
     const char **environment = next;
+    if (hide_variables(&it))
+        *next++ = SHOW_AGAIN;
     for (char **variable = it.environment; *variable; variable++)
         if (!is_set(*variable, variables))
             *next++ = *variable;

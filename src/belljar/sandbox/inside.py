@@ -208,6 +208,7 @@ def _init(job: Job, keeper: int, line: _Line | None) -> NoReturn:
             with Step("loopback"):
                 kernel.loopback_up()
         _build_root(job.sandbox)
+        _use_up_numbers(job.sandbox.pids_before)
         if line is not None:
             with Step("supervisor"):
                 line.hand_over(job)
@@ -218,6 +219,15 @@ def _init(job: Job, keeper: int, line: _Line | None) -> NoReturn:
     except BaseException as error:  # noqa: BLE001
         _report_failure(_PIPE, error)
     os._exit(125)
+
+
+def _use_up_numbers(count: int) -> None:
+    """Have the next process get another number: there is no other way without rights over the namespace."""
+    for _ in range(count):
+        child = kernel.fork_alone()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
 
 
 def _has_ended(pidfd: int) -> bool:

@@ -222,7 +222,8 @@ class Sandbox:
 
     `nested` allows it user namespaces of its own, and with them much of the kernel that only root
     reaches otherwise. `network` leaves it in the caller's network, abstract sockets included.
-    `fixed_addresses`: programs and their memory lie at the same addresses each time.
+    `fixed_addresses`: programs and their memory lie at the same addresses each time. `pids_before`: how many
+    numbers of processes are used up before the command begins.
     """
 
     operations: tuple[Operation, ...]
@@ -236,6 +237,7 @@ class Sandbox:
     nested: bool = False
     network: bool = False
     fixed_addresses: bool = True
+    pids_before: int = 0
 
     def ordered(self) -> tuple[Operation, ...]:
         """Return the operations, shallow targets first; the first one makes the root."""
@@ -267,7 +269,7 @@ class Sandbox:
         for name in ("hostname", "domain"):
             if len(getattr(self, name).encode("utf-8", "surrogateescape")) > _NAME_LIMIT:
                 yield f"{name}: longer than {_NAME_LIMIT} bytes"
-        for name, limit in (("uid", _ID_LIMIT), ("gid", _ID_LIMIT), ("umask", 0o1000)):
+        for name, limit in (("uid", _ID_LIMIT), ("gid", _ID_LIMIT), ("umask", 0o1000), ("pids_before", 4096)):
             if not 0 <= getattr(self, name) < limit:
                 yield f"{name} {getattr(self, name)}: out of range"
 

@@ -23,19 +23,19 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from belljar.sandbox import inside
 from belljar.sandbox.diagnosis import SandboxError, Step
 from belljar.sandbox.operations import Sandbox
 from belljar.sandbox.policy import Event, Policy, decode
+from belljar.sandbox.values import value
 
 _WATCH_SECONDS = 0.2
 _SIGNALS = signal.valid_signals()
 _ATTEMPTS = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Outcome:
     """How a command ended: exit status (negative: killed by that signal), seconds, whether time ran out."""
 
@@ -112,10 +112,10 @@ def _check(job: inside.Job) -> None:
         for fault in job.policy.faults():
             raise SandboxError("policy", fault)
         with Step("supervisor"):
-            from belljar.sandbox import filter as calls
-            from belljar.sandbox import supervisor  # noqa: F401 - the keeper cannot import any more
+            # The keeper cannot import any more, and has no time to lose.
+            from belljar.sandbox.supervisor import program_of
 
-            calls.this_machine()
+            program_of(job.policy, nested=job.sandbox.nested)
     if not job.argv:
         raise SandboxError("command", "empty")
     for name, fd in zip(("stdin", "stdout", "stderr"), job.streams, strict=True):

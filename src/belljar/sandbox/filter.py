@@ -16,10 +16,12 @@ import functools
 import os
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
+from operator import itemgetter
+from typing import NamedTuple
 
 from belljar.sandbox.calls import TABLE
+from belljar.sandbox.values import value
 
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """AUDIT_ARCH_* of linux/audit.h; also the order of the columns of TABLE."""
@@ -40,7 +42,7 @@ class Action(StrEnum):
     KILL = "kill"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Class:
     """Calls of one kind: what happens, with which errno, and why."""
 
@@ -49,7 +51,7 @@ class Class:
     errno: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Test:
     """Holds when an argument has one of the bits of `bits`, or, if `equal`, when its low half is `bits`."""
 
@@ -58,9 +60,11 @@ class Test:
     equal: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """What happens at one call; where it has `tests`, only if all hold, and it is allowed otherwise."""
+class Rule(NamedTuple):
+    """What happens at one call; where it has `tests`, only if all hold, and it is allowed otherwise.
+
+    A tuple: there are 370, to be made at each start.
+    """
 
     call: str
     number: int
@@ -141,25 +145,23 @@ def rules(
     `told` are the classes that a supervisor hears of: others that would notify are allowed. `allowed` are
     classes that are not to be denied after all, `denied` names of calls that are, with EPERM.
     """
-    silent = {name for name, item in CLASSES.items() if item.action is Action.NOTIFY} - set(told)
-    free, never = silent | set(allowed), set(denied)
+    return _rules(machine, frozenset(told), frozenset(allowed), frozenset(denied))
+
+
+@functools.cache
+def _rules(
+    machine: str, told: frozenset[str], allowed: frozenset[str], never: frozenset[str]
+) -> tuple[Rule, ...]:
+    silent = {name for name, item in CLASSES.items() if item.action is Action.NOTIFY} - told
+    free = silent | allowed
     found = []
     for call, number, kind in _table(machine):
         item = CLASSES["allow" if kind in free else kind]
         tests = _TESTS.get(call, ()) if item.action is not Action.ALLOW else ()
         if call in never:
             item, tests = _deny(errno.EPERM, "not in this sandbox"), ()
-        rule = Rule(
-            call=call,
-            number=number,
-            kind=kind,
-            action=item.action,
-            why=item.why,
-            errno=item.errno,
-            tests=tests,
-        )
-        found.append(rule)
-    return tuple(sorted(found, key=lambda rule: rule.number))
+        found.append(Rule(call, number, kind, item.action, item.why, item.errno, tests))
+    return tuple(sorted(found, key=itemgetter(1)))
 
 
 def describe(found: Sequence[Rule]) -> str:

@@ -16,13 +16,13 @@ import os
 import resource
 import select
 import signal
-from dataclasses import dataclass
 from typing import NoReturn
 
 from belljar.sandbox import kernel
 from belljar.sandbox.diagnosis import SandboxError, Step
 from belljar.sandbox.operations import EMPTY_ROOT, Sandbox
 from belljar.sandbox.policy import Policy
+from belljar.sandbox.values import value
 
 _NAMESPACES = (
     kernel.CLONE_NEWUSER
@@ -44,7 +44,7 @@ _PIPE, _EVENTS = 3, 4
 _EVERY_FD = 2**32 - 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Job:
     """What is to be run: a command, its three streams (None: /dev/null), in which sandbox, how supervised."""
 
@@ -120,7 +120,14 @@ class _Line:
         with Step("supervisor"):
             listener = notify.fetch(init, int(number))
             names = job.sandbox.hostname, job.sandbox.domain
-            keeper = Supervisor(job.policy, names, listener=listener, proc=self._proc, events=events)
+            keeper = Supervisor(
+                job.policy,
+                names,
+                nested=job.sandbox.nested,
+                listener=listener,
+                proc=self._proc,
+                events=events,
+            )
             os.write(self._answers[1], b"!")
         keeper.guard(init)
 

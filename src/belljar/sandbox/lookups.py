@@ -9,11 +9,11 @@ call. What has been told is kept, at most `_MOST` entries, so that a program can
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from belljar.sandbox import notify
 from belljar.sandbox.policy import Event, How, Lookup, Unseen
 from belljar.sandbox.processes import Process, Processes
+from belljar.sandbox.values import value
 
 _MOST = 500_000
 _HERE = -100  # AT_FDCWD
@@ -21,7 +21,7 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _OWN = ("/proc/self/", "/proc/thread-self/")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Names:
     """Where a call has a path: the argument, that of the directory (None: it has none), that of the flags."""
 

@@ -11,10 +11,11 @@ holds, the path of a target can lead nowhere but into the sandbox.
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from types import MappingProxyType
 from typing import Any
 
 from belljar.sandbox import kernel
+from belljar.sandbox.values import fields_of, value
 
 _QUIET = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
 _NODES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -41,7 +42,7 @@ class _Item:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Bind(_Item):
     """Show a file or directory of the host, read-only unless `writable`, without its devices and setuid."""
 
@@ -66,7 +67,7 @@ class Bind(_Item):
         kernel.place(trees[0], target)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Tmpfs(_Item):
     """An empty, writable directory in memory, gone with the sandbox."""
 
@@ -87,7 +88,7 @@ class Tmpfs(_Item):
         kernel.place(trees[0], target)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Proc(_Item):
     """The sandbox's own processes, but for process 1, which is the sandbox itself."""
 
@@ -125,7 +126,7 @@ def _protect(proc: str) -> None:
             kernel.place(kernel.take(entry.path, flags), entry.path)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Devices(_Item):
     """A small `/dev`: the six harmless nodes, a private `pts` and `shm`, and the usual links."""
 
@@ -160,7 +161,7 @@ class Devices(_Item):
             kernel.place(tree, f"{target}/{name}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Directory(_Item):
     """An empty directory that cannot be written to."""
 
@@ -175,7 +176,7 @@ class Directory(_Item):
         os.makedirs(target, exist_ok=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Symlink(_Item):
     """A symbolic link."""
 
@@ -192,7 +193,7 @@ class Symlink(_Item):
         os.symlink(self.link, target)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class File(_Item):
     """A small file with the given text."""
 
@@ -216,7 +217,7 @@ EMPTY_ROOT = Tmpfs(target="/", mode=0o755)
 """What the others are put into, and read-only in the end, unless one of them makes a root of its own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Sandbox:
     """Everything that a command run in it can see of the world, and who it is there.
 
@@ -227,7 +228,7 @@ class Sandbox:
     """
 
     operations: tuple[Operation, ...]
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = MappingProxyType({})
     cwd: str = "/"
     uid: int = 1000
     gid: int = 100
@@ -263,8 +264,8 @@ class Sandbox:
                 yield f"{operation.describe()}: the target is not an absolute, normal path"
             if "\0" in operation.describe():
                 yield f"{operation.describe()}: holds a NUL"
-        for name, value in self.env.items():
-            if not name or "=" in name or "\0" in name + value:
+        for name, text in self.env.items():
+            if not name or "=" in name or "\0" in name + text:
                 yield f"env {name!r}: cannot be a variable"
         for name in ("hostname", "domain"):
             if len(getattr(self, name).encode("utf-8", "surrogateescape")) > _NAME_LIMIT:
@@ -277,11 +278,13 @@ class Sandbox:
         """Return the sandbox as JSON, for `python -m belljar.sandbox`."""
         import json
 
-        value = asdict(self)
-        value["operations"] = [
-            {"do": type(operation).__name__.lower(), **asdict(operation)} for operation in self.operations
+        operations = [
+            {"do": type(operation).__name__.lower(), **dict(fields_of(operation))}
+            for operation in self.operations
         ]
-        return json.dumps(value, indent=1)
+        return json.dumps(
+            {**dict(fields_of(self)), "operations": operations, "env": dict(self.env)}, indent=1
+        )
 
     @classmethod
     def from_json(cls, text: str) -> "Sandbox":
@@ -289,16 +292,16 @@ class Sandbox:
         import json
 
         try:
-            value = json.loads(text)
+            spec = json.loads(text)
         except RecursionError:
             raise ValueError("sandbox: nested too deeply") from None
-        if not (isinstance(value, dict) and isinstance(value.get("operations"), list)):
+        if not (isinstance(spec, dict) and isinstance(spec.get("operations"), list)):
             raise ValueError("sandbox: not an object with a list `operations`")  # noqa: TRY004 - the text is wrong, not a call
-        env = value.get("env", {})
+        env = spec.get("env", {})
         if not isinstance(env, dict) or not all(isinstance(item, str) for item in env.values()):
             raise ValueError("env: not an object of strings")
-        operations = tuple(_operation(n, item) for n, item in enumerate(value["operations"]))
-        return cls(**_checked(cls, value, "sandbox") | {"operations": operations})
+        operations = tuple(_operation(n, item) for n, item in enumerate(spec["operations"]))
+        return cls(**_checked(cls, spec, "sandbox") | {"operations": operations})
 
 
 def _operation(number: int, item: object) -> Operation:
@@ -309,19 +312,21 @@ def _operation(number: int, item: object) -> Operation:
     return kind(**_checked(kind, {name: item[name] for name in item if name != "do"}, where))
 
 
-def _checked(kind: type, value: dict[str, Any], where: str) -> dict[str, Any]:
+def _checked(kind: type, words: dict[str, Any], where: str) -> dict[str, Any]:
     """Return the arguments of a constructor once their names and plain types are right."""
+    from dataclasses import MISSING, fields
+
     known = {item.name: item for item in fields(kind)}
-    for name, given in value.items():
+    for name, given in words.items():
         if name not in known:
             raise ValueError(f"{where}: unknown key {name!r}")
         wanted = known[name].type
         if wanted in (str, int, bool) and type(given) is not wanted:
             raise ValueError(f"{where}.{name}: not of type {getattr(wanted, '__name__', wanted)}")
     for name, item in known.items():
-        if name not in value and item.default is MISSING and item.default_factory is MISSING:
+        if name not in words and item.default_factory is MISSING:
             raise ValueError(f"{where}: no {name!r}")
-    return value
+    return words
 
 
 def _depth(operation: Operation) -> int:

@@ -1,8 +1,9 @@
 """What a supervisor is to do, and what it has to tell: values."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import StrEnum
+
+from belljar.sandbox.values import value
 
 
 class Trace(StrEnum):
@@ -25,7 +26,7 @@ _TRACED: dict[Trace, frozenset[str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Policy:
     """What a supervisor does besides filtering.
 
@@ -81,7 +82,7 @@ class How(StrEnum):
     """To know whether it is there, or what it is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Lookup:
     """A path that a program asked for, once for each way and program.
 
@@ -96,7 +97,7 @@ class Lookup:
     pid: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Blocked:
     """A call that was denied to a program, and how often; told at the end."""
 
@@ -106,7 +107,7 @@ class Blocked:
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Unseen:
     """Something that the supervisor could not do: a gap in the report, or in the clock; told once each."""
 

@@ -7,13 +7,11 @@ executes a program, and for a few seconds at most, since the numbers of processe
 import contextlib
 import os
 import time
-from dataclasses import dataclass
 
 _KEPT_SECONDS = 5.0
 _MANY = 4096
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
 class Process:
     """A process that runs one program, and what the supervisor keeps of it.
 
@@ -21,13 +19,16 @@ class Process:
     `stream` and `drawn` to its random numbers.
     """
 
-    pid: int
-    outside: int
-    program: str
-    reads: int = 0
-    since: int | None = None
-    stream: bytes | None = None
-    drawn: int = 0
+    __slots__ = ("drawn", "outside", "pid", "program", "reads", "since", "stream")
+
+    def __init__(self, *, pid: int, outside: int, program: str) -> None:
+        self.pid = pid
+        self.outside = outside
+        self.program = program
+        self.reads = 0
+        self.since: int | None = None
+        self.stream: bytes | None = None
+        self.drawn = 0
 
 
 class Processes:

@@ -15,6 +15,7 @@ of: `Trace.ALL` doubles the time of a compiler, which resolves every directory o
 
 import contextlib
 import errno
+import functools
 import os
 import select
 import signal
@@ -36,19 +37,32 @@ _RANDOM_FILES = (b"/dev/urandom", b"/dev/random")
 _UNKNOWN = "not known to belljar"
 
 
+@functools.cache
 def program_of(policy: Policy, *, nested: bool) -> bytes:
-    """Return the filter that a policy needs, to be installed by notify.install."""
-    allowed = NESTING if nested else frozenset()
-    machine = this_machine()
-    found = rules(machine, told=policy.classes(), allowed=allowed, denied=policy.denied)
-    return assemble(found, machine, heard=True)
+    """Return the filter that a policy needs, to be installed by notify.install.
+
+    Made once, by the caller: what is forked from it has it at hand.
+    """
+    return assemble(_rules_of(policy, nested=nested), this_machine(), heard=True)
+
+
+def _rules_of(policy: Policy, *, nested: bool) -> tuple[Rule, ...]:
+    allowed = NESTING if nested else ()
+    return rules(this_machine(), told=policy.classes(), allowed=allowed, denied=policy.denied)
 
 
 class Supervisor:
     """Answers the calls of all processes in a sandbox, until the last one is gone."""
 
     def __init__(
-        self, policy: Policy, names: tuple[str, str], *, listener: int, proc: int, events: int | None
+        self,
+        policy: Policy,
+        names: tuple[str, str],
+        *,
+        nested: bool,
+        listener: int,
+        proc: int,
+        events: int | None,
     ) -> None:
         """Begin to listen.
 
@@ -62,7 +76,7 @@ class Supervisor:
         self._lookups = Lookups(self._processes, self._memory, self._tell)
         self._hides = policy.epoch is not None or policy.seed is not None
         self._architecture = MACHINES[this_machine()]
-        self._rules = {rule.number: rule for rule in rules(this_machine())}
+        self._rules = {rule.number: rule for rule in _rules_of(policy, nested=nested)}
         self._handlers = self._chosen(policy)
         self._events = events
         self._buffer: list[bytes] = []
@@ -77,7 +91,7 @@ class Supervisor:
         classes = policy.classes()
         answers = self._answers.handlers()
         chosen: dict[int, Callable[[notify.Request], None]] = {}
-        for rule in rules(this_machine(), told=classes, denied=policy.denied):
+        for rule in self._rules.values():
             if rule.kind not in classes or rule.call in policy.denied:
                 continue
             if rule.call in answers:

@@ -34,13 +34,14 @@ from belljar.recipe.resolve import lock
 from belljar.relocate import Scan, scan
 from belljar.relocate.install import install, uninstall
 from belljar.relocate.install import plan as plan_installation
-from belljar.seal.doing import Fault, Unsealing
+from belljar.seal.doing import Unsealing
 from belljar.seal.doing import check as check_seal
 from belljar.seal.launcher import Form
 from belljar.seal.plan import Options as SealOptions
 from belljar.seal.plan import Sealing
 from belljar.seal.plan import plan as plan_sealing
 from belljar.seal.prefix import seal, seal_environment, unseal
+from belljar.seal.whole import Fault
 from belljar.store import Store, StoreName
 from belljar.types import Event, Progress, quiet
 from belljar.verify import Matrix, Root, roots, verify

@@ -119,7 +119,7 @@ def _write(bundle: Bundle, directory: Path, record: Mapping[str, Any]) -> None:
         digests[name] = {"source": str(source), "sha256": hashlib.sha256(content).hexdigest()}
         _write_file(directory / name, content, is_program=name == bundle.loader)
     for name, content in bundle.own.items():
-        digests[name] = {"source": "belljar", "sha256": hashlib.sha256(content).hexdigest()}
+        digests[name] = {"source": record_file.OWN, "sha256": hashlib.sha256(content).hexdigest()}
         _write_file(directory / name, content)
     for name, source in sorted(bundle.trees.items()):
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,8 @@ def _write(bundle: Bundle, directory: Path, record: Mapping[str, Any]) -> None:
     for name, target in bundle.host_links.items():
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).symlink_to(target)
-    whole = json.dumps({**record, "files": digests}, indent=1, sort_keys=True) + "\n"
+    bundled = {"files": digests, "trees": sorted(bundle.trees), "host": list(bundle.host)}
+    whole = json.dumps({**record, **bundled}, indent=1, sort_keys=True) + "\n"
     _write_file(directory / record_file.NAME, whole.encode(errors="surrogateescape"))
     _settle(directory)
 

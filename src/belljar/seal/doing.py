@@ -18,7 +18,6 @@ from typing import Any
 
 from belljar import fsys
 from belljar.elf.names import EditRefused
-from belljar.elf.sealed import seal_of
 from belljar.errors import HostError, InputError, IntegrityError
 from belljar.relocate.change import FileChange, Plan, Refusal
 from belljar.relocate.moving import carry_out, resume
@@ -28,17 +27,10 @@ from belljar.seal.launcher import Form
 from belljar.seal.plan import SEALED, Sealing
 from belljar.seal.record import PRIVATE
 from belljar.seal.survey import Kind, survey
-from belljar.seal.wrapped import is_wrapped, sweep, unwrap, wrap
+from belljar.seal.whole import Fault, faults
+from belljar.seal.wrapped import sweep, unwrap, wrap
 from belljar.splice import Splice, inverse, spliced
 from belljar.types import Progress, quiet
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """What is wrong with a sealed prefix, and where."""
-
-    path: str
-    what: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +139,7 @@ def check(prefix: Path) -> tuple[Fault, ...]:
     told = record.read(prefix)
     if told is None:
         raise InputError(f"{prefix}: is not sealed")
-    return tuple(sorted([*_damage(prefix, told), *_wants(prefix, told)], key=lambda fault: fault.path))
+    return faults(prefix, told, tuple(survey(prefix)))
 
 
 def _record(sealing: Sealing) -> dict[str, Any]:
@@ -278,38 +270,3 @@ def _alone(prefix: Path) -> Iterator[None]:
         raise fsys.explained(error, prefix) from error
     finally:
         os.close(fd)
-
-
-def _damage(prefix: Path, told: Mapping[str, Any]) -> Iterator[Fault]:
-    for name, source in told["files"].items():
-        path = prefix / PRIVATE / name
-        if not path.is_file():
-            yield Fault(path=f"{PRIVATE}/{name}", what="is gone")
-        elif fsys.sha256(path) != source.get("sha256"):
-            yield Fault(path=f"{PRIVATE}/{name}", what="is not what was bundled")
-
-
-def _wants(prefix: Path, told: Mapping[str, Any]) -> Iterator[Fault]:
-    """Yield what is not sealed, and what a sealed program needs and does not find where it looks."""
-    wrapped = {item["program"]: item["directories"] for item in told.get("wrapped", {}).values()}
-    for path, inner in record.wrapped(told).items():
-        if is_wrapped(prefix / path) and not (prefix / inner).is_file():
-            yield Fault(path=path, what=f"starts {inner}, which is gone")
-    for item in survey(prefix):
-        if item.kind is Kind.PROGRAM:
-            yield Fault(path=item.path, what="is not sealed: it starts on the host's loader")
-        if item.kind is not Kind.SEALED:
-            continue
-        if item.path in wrapped:
-            places = [prefix / place for place in wrapped[item.path]]
-        else:
-            found = seal_of((prefix / item.path).read_bytes())
-            if found is None:
-                continue
-            here = prefix / os.path.dirname(item.path)
-            places = [here / place for place in found.directories]
-            if not (here / found.loader).is_file():
-                yield Fault(path=item.path, what=f"has no loader: {found.loader}")
-        for name in item.needed:
-            if not any((place / name).exists() for place in places):
-                yield Fault(path=item.path, what=f"needs {name}, which is in none of its directories")

@@ -19,6 +19,7 @@ from belljar.ldso.root import Place
 from belljar.relocate.change import Refusal
 from belljar.seal.bundle import LIBC
 from belljar.seal.launcher import Form
+from belljar.seal.record import PRIVATE
 from belljar.seal.survey import Binary, Kind
 from belljar.types import Event, Progress
 
@@ -50,10 +51,13 @@ class Options:
 class Found:
     """What closures have shown so far; `files` are those to be bundled, by the name that is asked for.
 
-    `places` are the directories of the prefix that have a file of a name.
+    `places` are the directories of the prefix that have a file of a name, `kept` the names of what was
+    bundled before.
     """
 
     places: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
+    machine: int = 0
     files: dict[str, Place] = field(default_factory=dict)
     loaders: dict[str, str] = field(default_factory=dict)
     own: dict[str, list[str]] = field(default_factory=dict)
@@ -71,19 +75,23 @@ def demand_names(names: Iterable[str]) -> None:
             )
 
 
-def closures(prefix: Path, binaries: Sequence[Binary], options: Options, progress: Progress) -> Found:
-    """Resolve every program and library of the prefix."""
+def closures(
+    prefix: Path, binaries: Sequence[Binary], options: Options, before: Mapping[str, str], progress: Progress
+) -> Found:
+    """Resolve every program and library of the prefix; `before` is what was bundled, and from where."""
     wanted = [item for item in binaries if item.kind is not Kind.LEFT]
-    found, cache = Found(places=_places(wanted)), Cache(options.root, shown=prefix)
-    machines = sorted({item.machine for item in wanted if item.kind is Kind.PROGRAM})
+    found, cache = Found(places=_places(wanted), kept=frozenset(before)), Cache(options.root, shown=prefix)
+    programs = [item for item in wanted if item.kind is not Kind.LIBRARY]
+    machines = sorted({item.machine for item in programs})
     if len(machines) > 1:
-        odd = next(item for item in wanted if item.kind is Kind.PROGRAM and item.machine != machines[0])
+        odd = next(item for item in programs if item.machine != machines[0])
         found.refusals.append(
             Refusal(path=odd.path, reason="is for another machine than the programs before it")
         )
         return found
     if not machines:
         return found
+    found.machine = machines[0]
     search = _Search(prefix, cache, machines[0], options)
     opened = {path.name: str(path) for path in options.opened if not path.resolve().is_relative_to(prefix)}
     found.files |= {name: cache.root.locate(path) for name, path in opened.items()}
@@ -94,6 +102,9 @@ def closures(prefix: Path, binaries: Sequence[Binary], options: Options, progres
     services = {name: found.files[name].path for name in _services(found, cache)}
     for name, path in (opened | services).items():
         _take_library(found, search, name, path)
+    for name in sorted(before.keys() - found.files.keys()):
+        if not _is_hosts(name, options):
+            _keep(found, search, name, Path(before[name]))
     return found
 
 
@@ -119,6 +130,16 @@ def _take(found: Found, search: _Search, item: Binary, path: Path) -> None:
             groups.setdefault((wish.asker, wish.feature, wish.priority), []).append(wish)
     for wishes in groups.values():
         _add_opened(found, search, item, wishes)
+
+
+def _keep(found: Found, search: _Search, name: str, source: Path) -> None:
+    """Take what was bundled before and is not seen to be needed: a command opened it, or it was suggested."""
+    root = search.options.root.resolve()
+    try:
+        _take_library(found, search, name, f"/{source.relative_to(root)}")
+    except (OSError, ValueError):
+        reason = f"was bundled from {source}, which is not there: unseal first, or take the --root of before"
+        found.refusals.append(Refusal(path=f"{PRIVATE}/{name}", reason=reason))
 
 
 def _take_library(found: Found, search: _Search, name: str, path: str) -> None:
@@ -188,7 +209,7 @@ def _add_missing(found: Found, item: Binary, name: str, asker: str) -> None:
     Where the prefix has a file of that name, a library is left to those who load it: by then it is loaded, or
     is found by their search path. A program is given the directory, as its wrapper did with LD_LIBRARY_PATH.
     """
-    if name in found.files:  # it was seen to be opened
+    if name in found.files or name in found.kept:  # it was seen to be opened
         return
     places = found.places.get(name, ())
     if item.kind is Kind.LIBRARY and places:

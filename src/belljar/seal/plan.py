@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from belljar.elf import ElfError
 from belljar.elf.edit import edit
@@ -29,6 +29,7 @@ from belljar.seal.libc import VARIABLES
 from belljar.seal.needs import Found, Options, closures, demand_names
 from belljar.seal.record import PRIVATE
 from belljar.seal.survey import Binary, Kind, survey
+from belljar.seal.whole import faults
 from belljar.seal.wrapped import Wrap, inner_of
 from belljar.types import Progress, quiet
 
@@ -79,49 +80,92 @@ def plan(prefix: Path, options: Options | None = None, *, progress: Progress = q
 
     Raises InputError when the prefix cannot be read, or holds nothing to seal.
     """
-    options = options or Options()
     prefix = prefix.resolve()
-    form = _form(prefix, options)
+    told = record.read(prefix)
+    options = _as_before(options or Options(), told)
+    form = _form(prefix, options, told)
     demand_names(options.from_host)
     try:
         binaries = tuple(survey(prefix))
     except OSError as error:
         raise InputError(f"{error.filename or prefix}: {error.strerror}") from error
-    programs = [item for item in binaries if item.kind is Kind.PROGRAM]
-    sealed = tuple(item.path for item in binaries if item.kind is Kind.SEALED)
     left = tuple(item for item in binaries if item.kind is Kind.LEFT)
-    if not programs:
-        nothing = Plan(tree=prefix, moves=())
-        return Sealing(prefix=prefix, bundle=None, changes=nothing, form=form, left=left, sealed=sealed)
-    found = closures(prefix, binaries, options, progress)
-    bundle = None if found.refusals else _bundle(found, options)
+    sealed = tuple(item.path for item in binaries if item.kind is Kind.SEALED)
+    nothing = Sealing(
+        prefix=prefix,
+        bundle=None,
+        changes=Plan(tree=prefix, moves=()),
+        form=form,
+        left=left,
+        sealed=sealed,
+    )
+    if not _has_work(prefix, options, told, binaries):
+        return nothing
+    found = closures(prefix, binaries, options, _bundled(told), progress)
+    bundle = None if found.refusals else _bundle(found, options, _bundled(told))
     changes: list[FileChange | Wrap | Refusal] = []
     if bundle is not None:
         changes += _changes(_Making(prefix, form, bundle, found), binaries)
     changes += _scripts(prefix, options, found)
+    wraps = tuple(item for item in changes if isinstance(item, Wrap))
+    if bundle is not None and (wraps or record.wrapped(told)):
+        bundle = replace(bundle, own=helper(found.machine))
     refusals = found.refusals + [item for item in changes if isinstance(item, Refusal)]
     edits = [item for item in changes if isinstance(item, FileChange)]
-    whole = Plan(tree=prefix, moves=(), changes=tuple(edits), refusals=tuple(sorted(refusals)))
-    wraps = tuple(item for item in changes if isinstance(item, Wrap))
-    if bundle is not None and (wraps or record.wrapped(record.read(prefix))):
-        bundle = replace(bundle, own=helper(programs[0].machine))
-    search = {
+    return replace(
+        nothing,
+        bundle=bundle,
+        changes=Plan(tree=prefix, moves=(), changes=tuple(edits), refusals=tuple(sorted(refusals))),
+        wraps=wraps,
+        search=_searches(prefix, binaries, bundle, found),
+        notes=(*found.notes, *_unlicensed(bundle)),
+    )
+
+
+def _as_before(options: Options, told: Mapping[str, Any] | None) -> Options:
+    """Return what is asked for, and what was asked for when the prefix was sealed before."""
+    if told is None:
+        return options
+    locales = [name.removeprefix(f"{_LOCALE}/") for name in told.get("trees", ()) if name != _GCONV]
+    locales = [name for name in locales if name != _normalised(_ALWAYS)]
+    return replace(
+        options,
+        locales=tuple(dict.fromkeys((*options.locales, *locales))),
+        from_host=tuple(dict.fromkeys((*options.from_host, *told.get("host", ())))),
+    )
+
+
+def _bundled(told: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what was bundled before, and from where."""
+    files = (told or {}).get("files", {}).items()
+    return {name: item["source"] for name, item in files if item["source"] != record.OWN}
+
+
+def _has_work(
+    prefix: Path, options: Options, told: Mapping[str, Any] | None, binaries: Iterable[Binary]
+) -> bool:
+    """Whether there is something to seal or to mend, or more is asked for than before."""
+    kinds = {item.kind for item in binaries}
+    if told is None or Kind.PROGRAM in kinds or Kind.SEALED not in kinds:
+        return Kind.PROGRAM in kinds
+    wanted = {f"{_LOCALE}/{_normalised(name)}" for name in options.locales}
+    wanted |= {path.name for path in options.opened if not path.resolve().is_relative_to(prefix)}
+    has = {*told["files"], *told.get("trees", ())}
+    tied = options.scripts and any(scripts.tied(prefix, prefix))
+    return bool(wanted - has or options.suggested or tied or faults(prefix, told, tuple(binaries)))
+
+
+def _searches(
+    prefix: Path, binaries: Iterable[Binary], bundle: Bundle | None, found: Found
+) -> dict[str, tuple[str, ...]]:
+    """Return the directories that each program to be sealed searches, by each of its names."""
+    programs = [item for item in binaries if item.kind is Kind.PROGRAM and bundle is not None]
+    return {
         name: tuple(_search(prefix, item, bundle, found))
         for item in programs
         for name in item.names
         if bundle
     }
-    return Sealing(
-        prefix=prefix,
-        bundle=bundle,
-        changes=whole,
-        form=form,
-        wraps=wraps,
-        search=search,
-        left=left,
-        sealed=sealed,
-        notes=(*found.notes, *_unlicensed(bundle)),
-    )
 
 
 def _scripts(prefix: Path, options: Options, found: Found) -> Iterator[FileChange | Refusal]:
@@ -140,21 +184,25 @@ def _unlicensed(bundle: Bundle | None) -> Iterator[str]:
         yield f"no package says what licence these have, add their texts yourself: {names}"
 
 
-def _form(prefix: Path, options: Options) -> Form:
-    """Return the form that is meant; raises InputError for another than the prefix is sealed in."""
-    told = record.read(prefix)
+def _form(prefix: Path, options: Options, told: Mapping[str, Any] | None) -> Form:
+    """Return the form that is meant; raises InputError where the prefix is sealed otherwise."""
     before = None if told is None else Form(told["form"])
     wanted = options.form or before or Form.EMBEDDED
     if before is not None and before != (Form.EMBEDDED if wanted is Form.AUTO else wanted):
         raise InputError(
             f"{prefix}: is sealed in the form {before}, not {wanted}", hint=f"first: belljar unseal {prefix}"
         )
+    if told is not None and (more := set(options.from_host).difference(told.get("host", ()))):
+        raise InputError(
+            f"{prefix}: is sealed so that no program looks for {', '.join(sorted(more))} on hosts",
+            hint=f"first: belljar unseal {prefix}",
+        )
     return wanted
 
 
-def _bundle(found: Found, options: Options) -> Bundle | None:
+def _bundle(found: Found, options: Options, before: Iterable[str]) -> Bundle | None:
     """Return the private directory's content; None, with refusals, when loader or libc are not one."""
-    loaders = sorted(found.loaders)
+    loaders = sorted({*found.loaders, *(name for name in before if name.startswith("ld-linux"))})
     if len(loaders) != 1 or LIBC not in found.files:
         path = next(iter(found.loaders.values()), "")
         found.refusals.append(

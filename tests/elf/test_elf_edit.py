@@ -313,10 +313,10 @@ WISHES = (
 )
 
 
-def survive(data):
+def survive(data, wishes=WISHES):
     """Edit a hostile file: refusing it is fine, anything but that or splices that fit is not."""
     try:
-        splices = edit(data, WISHES)
+        splices = edit(data, wishes)
     except (ElfError, EditRefused):
         return False
     spliced(data, splices, subject="hostile")
@@ -352,3 +352,20 @@ def test_no_byte_of_the_headers_makes_the_editor_fail_otherwise(number):
             damaged = bytearray(image)
             damaged[at] = byte
             survive(bytes(damaged))
+
+
+def test_no_byte_of_the_section_headers_makes_the_editor_fail_otherwise(zig_cc):
+    """The tail that moves behind a new segment is what these headers say it is."""
+    source = "int other(void); int _start(void) { return other(); }"
+    library = ("-shared", "-nostdlib", "-fPIC", "-Wl,--allow-shlib-undefined")
+    image = zig_cc(source, *library, target="x86_64-linux-musl").read_bytes()
+    names = WISHES[:3]  # a library has no interpreter
+    assert survive(image, names)
+    table = int.from_bytes(image[40:48], "little")
+    for at in (*range(40, 64), *range(table, len(image))):
+        for byte in (0, 1, 0xFF):
+            damaged = bytearray(image)
+            damaged[at] = byte
+            survive(bytes(damaged), names)
+    for size in range(0, len(image), 5):
+        assert not survive(image[:size], names), size

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import cached_property, reduce
 
 from belljar.elf.const import Tag
-from belljar.elf.layout import ENTRY, NOBITS, PHNUM_AT, Layout
+from belljar.elf.layout import ENTRY, NOBITS, PHNUM_AT, SHOFF_AT, Layout
 from belljar.elf.names import (
     AddNeeded,
     AddRunpath,
@@ -218,11 +218,15 @@ class _State:
         moves = placement.moves
         self._write_dynamic_symbol(moves)
         contents = [(move, self._content(move, entries, after, moves)) for move in moves]
+        tail = placement.tail
+        behind = b"" if tail is None else self.overlay.read(tail.start, tail.size, "tail")
         if placement.fresh:
             self._clear(moves)
             self.overlay.write(placement.fresh.start, bytes(len(placement.fresh)))
         for move, content in contents:
             self.overlay.write(move.offset, content.ljust(move.size, b"\0"))
+        if tail is not None:
+            self.overlay.write(tail.start + tail.shift, behind)
         if self.layout.dynamic is not None and not self._is_moved(dynamic_part(self.layout.dynamic), moves):
             self.overlay.write(self.layout.dynamic.offset, self._packed(entries, moves))
         self._write_headers(placement)
@@ -306,11 +310,21 @@ class _State:
             self.overlay.write(layout.table, layout.pack_rows(placement.rows))
         if len(placement.rows) != len(layout.rows):
             self.overlay.write(PHNUM_AT[layout.wide], layout.pack("H", [(len(placement.rows),)]))
-        for move in placement.moves:
-            for number, row in enumerate(layout.sections):
-                if move.part.offset <= row.offset < move.part.end and row.is_loaded:
-                    packed = layout.pack_section(moved_section(row, move))
-                    self.overlay.write(layout.section_table + number * len(packed), packed)
+        self._write_section_headers(placement)
+
+    def _write_section_headers(self, placement: Placement) -> None:
+        layout, tail, table = self.layout, placement.tail, self.layout.section_table
+        if tail is not None and tail.start <= table:
+            table += tail.shift
+            self.overlay.write(SHOFF_AT[layout.wide], layout.pack("Q" if layout.wide else "I", [(table,)]))
+        for number, row in enumerate(layout.sections):
+            new = row if tail is None else tail.moved(row)
+            for move in placement.moves:
+                if row.is_loaded and move.part.offset <= row.offset < move.part.end:
+                    new = moved_section(row, move)
+            if new != row:
+                packed = layout.pack_section(new)
+                self.overlay.write(table + number * len(packed), packed)
 
 
 def _replaced(found: Sequence[Wish], places: Sequence[int], wanted: Sequence[Wish]) -> list[Wish]:

@@ -25,6 +25,8 @@ ENTRY = {False: "iI", True: "qQ"}
 _TO_WIDE, _TO_NARROW = (0, 6, 1, 2, 3, 4, 5, 7), (0, 2, 3, 4, 5, 6, 1, 7)
 PHNUM_AT = {False: 44, True: 56}
 """Where in the ELF header e_phnum stands."""
+SHOFF_AT = {False: 32, True: 40}
+"""Where in the ELF header e_shoff stands."""
 XNUM = 0xFFFF
 PHDR, NULL_SEGMENT, GNU_PROPERTY = 6, 0, 0x6474E553
 NOBITS, ALLOC = 8, 2

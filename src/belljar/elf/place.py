@@ -21,10 +21,15 @@ from belljar.elf.const import SegmentType
 from belljar.elf.layout import NOBITS, NULL_SEGMENT, PHDR, Layout, Row
 from belljar.elf.names import EditRefused
 from belljar.elf.parts import Move, Part, moved_rows, parts_of
+from belljar.elf.tail import Tail, claims, tail_of
 
 _PAGE = 0x1000
 _ALIGN = 8
+_CLOSE = 64
+"""Fewer zeros than this between a segment and what is behind it are an alignment's."""
 _WRITE, _READ_WRITE = 2, 6
+_NOTES = 7
+_CHEAP = 1 << 14
 _FILLER = b"\0XZ"
 """What stands where nothing is: zeros, and the letters that patchelf writes over what it has moved."""
 
@@ -41,11 +46,12 @@ class Want:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where the parts go, the program headers that say so, and the bytes at the end that are made anew."""
+    """Where the parts go, the program headers that say so, the bytes made anew, what stands behind them."""
 
     moves: tuple[Move, ...]
     rows: tuple[Row, ...]
     fresh: range = range(0)
+    tail: Tail | None = None
 
 
 def place(layout: Layout, wants: Sequence[Want]) -> Placement:
@@ -83,7 +89,7 @@ def _padding(layout: Layout, least: int) -> Iterator[tuple[int, range]]:
     """Yield the number of each read-only segment with `least` or more free bytes behind it, and these."""
     align, size = _alignment(layout), len(layout.view.data)
     ends = [(load.address, load.offset) for load in layout.loads]
-    claims: list[tuple[int, int]] = []
+    taken: list[tuple[int, int]] = []
     for number, row in enumerate(layout.rows):
         if row.type != SegmentType.LOAD or row.flags & _WRITE or row.file_size != row.memory_size:
             continue
@@ -93,18 +99,10 @@ def _padding(layout: Layout, least: int) -> Iterator[tuple[int, range]]:
         room = min([room, *(offset - end for _, offset in ends if offset >= end)])
         if room < least:
             continue
-        claims = claims or list(_claims(layout))
-        stop = min([end + room, size, *(start for start, limit in claims if limit > end)])
-        if stop - end >= least and not bytes(layout.view.data[end:stop]).strip(b"\0"):
+        taken = taken or list(claims(layout))
+        stop = min([end + room, size, *(start for start, limit in taken if limit > end)])
+        if stop - end >= least and layout.view.is_blank(end, stop):
             yield number, range(end, stop)
-
-
-def _claims(layout: Layout) -> Iterator[tuple[int, int]]:
-    """Yield start and end of whatever the headers say is in the file."""
-    yield layout.table, layout.table_end
-    yield layout.section_table, layout.sections_end
-    yield from [(row.offset, row.offset + row.file_size) for row in layout.rows if row.file_size]
-    yield from [(row.offset, row.offset + row.size) for row in layout.sections if row.type != NOBITS]
 
 
 def _in_segment(layout: Layout, wants: Sequence[Want]) -> Placement:
@@ -115,7 +113,8 @@ def _in_segment(layout: Layout, wants: Sequence[Want]) -> Placement:
     slot, displaced = (own, _within(parts, layout.rows[own])) if own is not None else _slot(layout, parts)
     every = [*wants, *(Want(part=part, size=part.size) for part in displaced if not _has(wants, part))]
     others = [row for number, row in enumerate(layout.rows) if number != own]
-    start = _start(layout, own)
+    tail = tail_of(layout)
+    start = _start(layout, own, tail)
     address = _address(others, start, _alignment(layout))
     moves, end = [], start
     for want in sorted(every, key=lambda want: (want.slack, want.part.offset)):
@@ -130,7 +129,9 @@ def _in_segment(layout: Layout, wants: Sequence[Want]) -> Placement:
         *(end - start, end - start, _alignment(layout)),
     )
     rows = _with_segment(layout, moved_rows(layout.rows, moves), slot, segment)
-    return Placement(moves=tuple(moves), rows=rows, fresh=range(start, end))
+    tail = tail.behind(end)
+    fresh = range(start, tail.start + tail.shift)
+    return Placement(moves=tuple(moves), rows=rows, fresh=fresh, tail=tail if tail.size else None)
 
 
 def _has(wants: Sequence[Want], part: Part) -> bool:
@@ -164,20 +165,32 @@ def _slot(layout: Layout, parts: Sequence[Part]) -> tuple[int, list[Part]]:
     for number, row in enumerate(layout.rows):
         if row.type == NULL_SEGMENT and number > last:
             return number, []
-    start, end = layout.table_end, layout.table_end + layout.row_size
-    displaced = [part for part in parts if part.offset < end and part.end > start]
+    # Behind it room for what other tools add: patchelf (0.18) looks for what is in its way in the order of
+    # section headers, and would write over a table behind those that we have moved.
+    notes, reason = sum(row.type == _NOTES for row in layout.sections), None
+    for count in (2 + notes, 1):
+        end = layout.table_end + count * layout.row_size
+        displaced = [part for part in parts if part.offset < end and part.end > layout.table_end]
+        reason = _occupied(layout, displaced, end)
+        if reason is None and (count == 1 or sum(part.size for part in displaced) < _CHEAP):
+            return len(layout.rows), displaced
+    raise EditRefused(
+        f"there is no room for another program header: {reason}",
+        hint="an edit that fits into the place of the old names is possible",
+    )
+
+
+def _occupied(layout: Layout, displaced: Sequence[Part], end: int) -> str | None:
+    """Return why the table of program headers cannot become longer when these parts are gone; or None."""
     holder = [row for row in layout.loads if row.offset <= layout.table < row.end]
     if (holder and end > holder[0].end) or end > len(layout.view.data):
-        raise EditRefused("there is no room for another program header: the first segment ends there")
-    for at, limit in _bare(displaced, start, end):
+        return "the first segment ends there"
+    for at, limit in _bare(displaced, layout.table_end, end):
         claimed = any(row.offset < limit and row.offset + row.size > at for row in _real(layout))
         tabled = at < layout.sections_end and layout.section_table < limit
         if claimed or tabled or bytes(layout.view.data[at:limit]).strip(_FILLER):
-            raise EditRefused(
-                "there is no room for another program header: what stands behind them cannot be moved",
-                hint="an edit that fits into the place of the old names is possible",
-            )
-    return len(layout.rows), displaced
+            return "what stands behind them cannot be moved"
+    return None
 
 
 def _real(layout: Layout) -> Iterator[Part]:
@@ -196,18 +209,13 @@ def _bare(parts: Sequence[Part], start: int, end: int) -> Iterator[tuple[int, in
         yield start, end
 
 
-def _start(layout: Layout, own: int | None) -> int:
-    """Return where the segment begins in the file: where it did if nothing is behind it, else the end."""
-    size = len(layout.view.data)
-    if own is not None and layout.rows[own].end == size:
-        return layout.rows[own].offset
-    known = max((end for _, end in _claims(layout)), default=0)
-    if any(layout.view.data[known:]):
-        raise EditRefused(
-            f"data of its own stands behind the program, from offset {known:#x} on: nothing is put after it",
-            hint="the program may look for it at the file's end (PyInstaller, AppImage, bun, signatures)",
-        )
-    return _up(size, _ALIGN)
+def _start(layout: Layout, own: int | None, tail: Tail) -> int:
+    """Return where the segment begins in the file: where it did if the tail is behind it, else there."""
+    if own is not None:
+        row = layout.rows[own]
+        if 0 <= tail.start - row.end < _CLOSE and layout.view.is_blank(row.end, tail.start):
+            return row.offset
+    return _up(tail.start, _ALIGN)
 
 
 def _address(rows: Sequence[Row], start: int, align: int) -> int:
@@ -217,17 +225,20 @@ def _address(rows: Sequence[Row], start: int, align: int) -> int:
 
 
 def _with_segment(layout: Layout, rows: list[Row], slot: int, segment: Row) -> tuple[Row, ...]:
+    """Return the program headers with the segment's: behind those of the others, which ascend.
+
+    Not as the last of all: patchelf takes the last one for its own, and makes it longer.
+    """
     if slot < len(rows):
         rows[slot] = segment
         return tuple(rows)
-    grown = layout.row_size
-    rows = [
-        row._replace(file_size=row.file_size + grown, memory_size=row.memory_size + grown)
-        if row.type == PHDR
-        else row
-        for row in rows
-    ]
-    return (*rows, segment)
+    last = max((number for number, row in enumerate(rows) if row.type == SegmentType.LOAD), default=0)
+    rows.insert(last + 1, segment)
+    return tuple(_longer(row, layout.row_size) if row.type == PHDR else row for row in rows)
+
+
+def _longer(row: Row, size: int) -> Row:
+    return row._replace(file_size=row.file_size + size, memory_size=row.memory_size + size)
 
 
 def _alignment(layout: Layout) -> int:

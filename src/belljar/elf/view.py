@@ -19,6 +19,8 @@ TEXT_LIMIT = 8
 _LONG = 4096
 """From this length on, names are looked up one by one: a look for an end must not take the time of a file."""
 
+_PIECE = 1 << 16
+
 _layout = functools.cache(struct.Struct)
 
 
@@ -37,6 +39,11 @@ class View:
                 f"{what}: {size} bytes are wanted, the file ends at {len(self.data):#x}", offset=offset
             )
         return self.data[offset : offset + size]
+
+    def is_blank(self, start: int, stop: int) -> bool:
+        """Return whether nothing but zeros stands there."""
+        pieces = (self.data[at : min(at + _PIECE, stop)] for at in range(start, stop, _PIECE))
+        return all(piece == bytes(len(piece)) for piece in pieces)
 
     def layout(self, form: str) -> struct.Struct:
         """Return the struct of that format in the byte order of the file."""

@@ -30,16 +30,22 @@ LINKS = {
     "/usr/bin/cc": "gcc",
     "/usr/bin/go": "../lib/go-1.19/bin/go",
 }
+AWK = {"/usr/bin/awk": "gawk"}
+JAVA = {
+    "/usr/bin/java": "../lib/jvm/java-17-openjdk-amd64/bin/java",
+    "/usr/bin/mvn": "../share/maven/bin/mvn",
+}
+MORE_LINKS = {"run-c": AWK, "run-java": AWK | JAVA}
 PATH = "/usr/bin:/usr/sbin"
 
 
 @functools.cache
 def system(name: str = "run-small") -> Path:
-    """Return a root with tools, made once into the directory for temporary files; `run` has all managers."""
+    """Return a root with tools, made once into the directory for temporary files."""
     place = compilers._place()
     home = Home(data=place, cache=place / "cache")
     lock = compilers._lock(name, home)
-    return materialise(lock.environment, LINKS, fetch(lock, home), home=home).path
+    return materialise(lock.environment, LINKS | MORE_LINKS.get(name, {}), fetch(lock, home), home=home).path
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,10 +134,12 @@ def belljar(
     umask: int = 0o022,
     fds: tuple[int, ...] = (),
     user: int | None = None,
+    cpus: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the program as a process of its own, as `user` where one is given (root only)."""
+    """Run the program as a process of its own, as `user` where one is given (root only), on some CPUs."""
     start = (_START if user is None else _AS_USER).replace("@PATHS@", json.dumps([p for p in sys.path if p]))
     python = [sys.executable, "-I", "-c", start.replace("@USER@", str(user))]
+    mine = sorted(os.sched_getaffinity(0))[:cpus]
     done = subprocess.run(
         [*python, *words],
         cwd=cwd,
@@ -141,9 +149,10 @@ def belljar(
         capture_output=True,
         text=True,
         errors="replace",
-        timeout=300,
+        timeout=600,
         check=False,
         stdin=subprocess.DEVNULL,
+        preexec_fn=(lambda: os.sched_setaffinity(0, mine)) if cpus else None,
     )
     assert "Traceback" not in done.stderr, done.stderr
     return done
@@ -160,7 +169,7 @@ main()
 _AS_USER = """
 import importlib, os, pathlib, pkgutil, sys
 sys.path[:0] = @PATHS@
-import belljar, click, ctypes, json, encodings.idna
+import belljar, click, ctypes, json, encodings.idna, glob, hashlib, random, shutil, tempfile, traceback
 for room in ("cli", "hermetic", "sandbox", "elf", "ldso"):
     package = importlib.import_module(f"belljar.{room}")
     for item in pkgutil.iter_modules(package.__path__):

@@ -40,7 +40,13 @@ from belljar.errors import UsageError
 @click.option("--no-cc", "no_cc", is_flag=True, help="Forbid C compilers.")
 @click.option("--trace", is_flag=True, help="Report every path that is looked up and every program started.")
 @click.option("--clock", is_flag=True, help="Fix the clock, random numbers, CPU count and kernel version.")
-@click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write a report as JSON.")
+@click.option(
+    "--report",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Write a report as JSON: what was let in, enforced, started, reached for. To standard output with -,"
+    " and CMD's output to standard error then.",
+)
 @click.option("--dry-run", "dry_run", is_flag=True, help="Print what the command would see, and stop.")
 @click.option("--quiet", "-q", is_flag=True, help="No closing line.")
 @click.argument("command_words", metavar="-- CMD...", nargs=-1, type=click.UNPROCESSED)
@@ -74,6 +80,7 @@ def command(
         command=command_words,
         env=dict(os.environ),
         unlocked=not locked,
+        opened=report is not None,
         profiles=_user_profiles(),
         **asked,
     )
@@ -88,18 +95,28 @@ def command(
 
 
 def _carry_out(made: Any, report: Path | None, *, quiet: bool) -> int:
-    from belljar import fsys
     from belljar.hermetic.run import run
 
-    record = run(made, identify=report is not None or not quiet)
+    to_stdout = report is not None and str(report) == "-"
+    record = run(made, identify=report is not None or not quiet, stdout=2 if to_stdout else 1)
     if report is not None:
-        import json
-
-        fsys.write_atomic(report, json.dumps(record.to_json(), indent=2) + "\n")
+        _write(record, None if to_stdout else report)
     if not quiet:
         for line in record.lines():
             _say(line)
     return record.exit_status
+
+
+def _write(record: Any, path: Path | None) -> None:
+    import json
+
+    from belljar import fsys
+
+    text = json.dumps(record.to_json(), indent=2) + "\n"
+    if path is None:
+        click.echo(text, nl=False)
+    else:
+        fsys.write_atomic(path, text)
 
 
 def _user_profiles() -> Path | None:

@@ -6,7 +6,7 @@ the tool. The *build* step has the cache read-only, no configuration and no netw
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from belljar.errors import InputError, UsageError
 from belljar.hermetic import project as projects
 from belljar.hermetic import system, variables
 from belljar.hermetic.profile import Profile, available, choose, locked_command, require_lock
-from belljar.hermetic.request import HOME, MACHINE, PROJECT, TOOLS, Request
+from belljar.hermetic.reached import exists
+from belljar.hermetic.request import HOME, PROJECT, TOOLS, Request
 from belljar.hermetic.variables import Allowed
 from belljar.sandbox import Bind, Operation, Sandbox
 
@@ -88,7 +89,7 @@ def plan(request: Request) -> Plan:
             for name in variables.matching(profile.variables, request.env)
             if name not in request.allow_env
         ),
-        hidden=tuple(_hidden(profile, project, request.env)),
+        hidden=tuple(_hidden(request, profile, project)),
     )
 
 
@@ -153,7 +154,7 @@ def _base(request: Request, profile: Profile, *, network: bool) -> Iterator[Oper
     if not (request.system / "usr").is_dir():
         raise InputError(f"{request.system}: holds no system: no usr in it")
     yield from system.operations(request.system, network=network)
-    yield from system.extra(profile.host) if request.system == MACHINE else ()
+    yield from system.extra(request.system, profile.host)
     for number, name in enumerate(request.tools):
         yield Bind(source=_existing(name, Path.cwd()), target=f"{TOOLS}/{number}")
 
@@ -219,21 +220,13 @@ def _unique(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
     return tuple(found.values())
 
 
-def _hidden(profile: Profile, project: Path, env: Mapping[str, str]) -> Iterator[str]:
+def _hidden(request: Request, profile: Profile, project: Path) -> Iterator[str]:
     """Yield the configuration that exists and that the tool would have read."""
-    home = env.get("HOME")
+    home = request.env.get("HOME")
     for pattern in profile.hidden:
         if pattern.startswith("../"):
-            places = [str(parent / pattern[3:]) for parent in project.parents]
+            yield from filter(exists, (str(parent / pattern[3:]) for parent in project.parents))
         elif pattern.startswith("~/"):
-            places = [os.path.join(home, pattern[2:])] if home else []
-        else:
-            places = [pattern]
-        yield from filter(_is_something, places)
-
-
-def _is_something(path: str) -> bool:
-    try:
-        return bool(os.listdir(path)) if os.path.isdir(path) else os.path.lexists(path)
-    except OSError:
-        return True
+            yield from filter(exists, [os.path.join(home, pattern[2:])] if home else [])
+        elif exists(str(request.system / pattern[1:])):
+            yield pattern

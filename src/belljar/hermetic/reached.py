@@ -2,13 +2,14 @@
 
 A path is the project's, an input's, a tool's (the system), private (the command's own home, /tmp, /dev,
 /proc), or outside: a place that the sandbox does not show. What was looked for in the private home, in
-/etc or outside and was not there is what the command would have taken from the machine.
+/etc, /usr/local or outside and was not there is what the command would have taken from the machine.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from belljar.hermetic.request import HOME, PROJECT, TOOLS
@@ -16,6 +17,11 @@ from belljar.sandbox import Blocked, Event, How, Lookup, Unseen
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/etc/alternatives", TOOLS)
 _PRIVATE = ("/tmp", "/dev", "/proc", "/sys", "/run", "/var/tmp")
+_LOCAL = ("/usr/local",)
+_LOADER = ("/etc/ld.so.cache", "/etc/ld.so.preload")
+"""What glibc's loader looks for in every program: that says nothing of a build."""
+_TOPS = ("boot", "home", "media", "mnt", "nix", "opt", "root", "snap", "srv", "var")
+"""What a root directory holds besides what is shown; other names there are files of a project's parent."""
 
 
 class Kind(StrEnum):
@@ -26,6 +32,8 @@ class Kind(StrEnum):
     SYSTEM = "system"
     HOME = "home"
     ETC = "etc"
+    LOCAL = "local"
+    """What an administrator put into /usr/local."""
     PRIVATE = "private"
     OUTSIDE = "outside"
 
@@ -35,6 +43,7 @@ def kind_of(path: str, inputs: Iterable[str] = ()) -> Kind:
     tops = (
         (Kind.PROJECT, (PROJECT,)),
         (Kind.INPUT, tuple(inputs)),
+        (Kind.LOCAL, _LOCAL),
         (Kind.SYSTEM, _SYSTEM),
         (Kind.HOME, (HOME,)),
         (Kind.ETC, ("/etc",)),
@@ -72,14 +81,19 @@ class Reached:
         )
 
     def missed(self) -> tuple[str, ...]:
-        """Return what was looked for and was not there, where a machine would have had something."""
-        machine = (Kind.HOME, Kind.ETC, Kind.OUTSIDE)
-        return tuple(
-            sorted(
-                {path for (path, _), found in self.paths.items() if not found}
-                & {path for path, _ in self.paths if kind_of(path, self.inputs) in machine}
-            )
-        )
+        """Return what was looked for and was not there, where a machine would have had something.
+
+        What the command makes itself in its empty home it does not miss.
+        """
+        machine = (Kind.HOME, Kind.ETC, Kind.OUTSIDE, Kind.LOCAL)
+        lacked = {path for (path, _), found in self.paths.items() if not found}
+        made = {path for path, how in self.paths if how is How.WRITE}
+        return tuple(sorted(path for path in lacked - made if kind_of(path, self.inputs) in machine))
+
+    def outside(self, project: Path, home: str | None) -> tuple["Outside", ...]:
+        """Return what was missed, as the caller knows it; what he has, and was hidden, comes first."""
+        found = {_outside(path, project, home) for path in self.missed() if path not in _LOADER}
+        return tuple(sorted(found, key=lambda item: (not item.hidden, item.path)))
 
     def unused(self) -> tuple[str, ...]:
         """Return the declared inputs that nothing was looked up in."""
@@ -88,14 +102,51 @@ class Reached:
             top for top in self.inputs if not any(path == top or path.startswith(f"{top}/") for path in used)
         )
 
+    def every_path(self) -> Iterator[dict[str, Any]]:
+        """Yield all lookups as JSON values."""
+        for (path, how), found in sorted(self.paths.items()):
+            kind = kind_of(path, self.inputs).value
+            yield {"path": path, "how": how.value, "found": found, "kind": kind}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """Something that the command looked for and that is not shown to it.
+
+    `path`: as the caller would write it; `../x` is in any of the project's parents, for inside they are one.
+    `hidden`: it is on the caller's machine; else it is absent there, too. `inside`: what was looked up.
+    """
+
+    path: str
+    hidden: bool
+    inside: str
+
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {
-            "paths": [
-                {"path": path, "how": how.value, "found": found, "kind": kind_of(path, self.inputs).value}
-                for (path, how), found in sorted(self.paths.items())
-            ],
-            "executed": list(self.executed()),
-            "missed": list(self.missed()),
-            "unused": list(self.unused()),
-        }
+        return {"path": self.path, "state": "hidden" if self.hidden else "absent", "inside": self.inside}
+
+    def __str__(self) -> str:
+        return f"{self.path} ({'hidden' if self.hidden else 'absent'})"
+
+
+def _outside(inside: str, project: Path, home: str | None) -> Outside:
+    """Say what a path inside means outside.
+
+    Inside, the project's one parent is the root: what is looked for there and is no directory of the
+    system's is what tools look for in every parent.
+    """
+    if inside.startswith(f"{HOME}/"):
+        below = inside.removeprefix(f"{HOME}/")
+        return Outside(path=f"~/{below}", hidden=bool(home) and exists(f"{home}/{below}"), inside=inside)
+    below = inside.removeprefix("/")
+    if kind_of(inside) is not Kind.OUTSIDE or below.split("/")[0] in _TOPS:
+        return Outside(path=inside, hidden=exists(inside), inside=inside)
+    hidden = any(exists(str(parent / below)) for parent in project.parents)
+    return Outside(path=f"../{below}", hidden=hidden, inside=inside)
+
+
+def exists(path: str) -> bool:
+    """Tell whether there is something at a path of this machine; directories without any file are nothing."""
+    if not os.path.isdir(path):
+        return os.path.lexists(path)
+    return any(names for _, _, names in os.walk(path))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from belljar.hermetic.plan import Plan
-from belljar.hermetic.reached import Reached
+from belljar.hermetic.reached import Outside, Reached
 from belljar.hermetic.tools import Tool
 from belljar.sandbox import Bind
 
@@ -101,7 +101,7 @@ class Record:
                 {"call": item.call, "why": item.why, "program": item.program, "count": item.count}
                 for item in self.reached.blocked
             ],
-            "trace": self.reached.to_json() if plan.request.trace else None,
+            "trace": self.trace(),
             "disarmed": list(self.disarmed),
             "planted": list(self.planted),
         }
@@ -126,19 +126,39 @@ class Record:
         lines = ["; ".join(words)]
         kept = [*plan.withheld, *(_short(path) for path in plan.hidden)]
         lines += [f"kept from it: {', '.join(kept)}"] if kept else []
-        lines += _reached(self.reached) if plan.request.trace else []
+        lines += self._reached() if self.watched else []
         lines += [f"setuid bit taken off: {', '.join(self.disarmed)}"] if self.disarmed else []
         lines += [f"look at it before you go on: {', '.join(self.planted)} appeared"] if self.planted else []
         return tuple(lines)
 
+    @property
+    def watched(self) -> bool:
+        """Whether it was watched what the command reached for."""
+        return self.plan.request.trace or self.plan.request.opened
 
-def _reached(reached: Reached) -> list[str]:
-    missed, unused = reached.missed(), reached.unused()
-    lines = [f"reached for and did not get: {_few(missed)}"] if missed else []
-    lines += [f"declared and never used: {_few(unused)}"] if unused else []
-    return lines + (
-        [f"calls denied: {_few(sorted({item.call for item in reached.blocked}))}"] if reached.blocked else []
-    )
+    def trace(self) -> dict[str, Any] | None:
+        """Return what was reached for as JSON values; every path where all was to be traced."""
+        if not self.watched:
+            return None
+        reached, asked = self.reached, self.plan.request.trace
+        return {
+            "level": "asked" if asked else "opened",
+            "executed": list(reached.executed()),
+            "missed": list(reached.missed()),
+            "outside": [item.to_json() for item in self._outside()],
+            "unused": list(reached.unused()),
+            **({"paths": list(reached.every_path())} if asked else {}),
+        }
+
+    def _outside(self) -> tuple[Outside, ...]:
+        return self.reached.outside(self.plan.project, self.plan.request.env.get("HOME"))
+
+    def _reached(self) -> list[str]:
+        outside, unused = [str(item) for item in self._outside()], self.reached.unused()
+        denied = sorted({item.call for item in self.reached.blocked})
+        lines = [f"reads outside: {_few(outside)}"] if outside else []
+        lines += [f"declared and never used: {_few(unused)}"] if unused else []
+        return lines + ([f"calls denied: {_few(denied)}"] if denied else [])
 
 
 def _few(names: Sequence[str]) -> str:

@@ -34,7 +34,10 @@ class Request:
     remap: bool = False
     linker: str | None = None
     no_cc: bool = False
+    opened: bool = False
+    """Watch what is opened and started: what the report needs."""
     trace: bool = False
+    """Watch what is looked for, too, and keep every path."""
     clock: bool = False
     profiles: Path | None = None
     """The directory of the user's profiles."""

@@ -2,40 +2,50 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from belljar.errors import HostError, InputError
-from belljar.hermetic import project, sight, tools
+from belljar.hermetic import machine, project, sight, tools
 from belljar.hermetic.plan import Plan, Step
 from belljar.hermetic.reached import Reached
 from belljar.hermetic.record import Record
-from belljar.hermetic.relay import relayed
-from belljar.hermetic.request import MARK
+from belljar.hermetic.relay import Streams, relayed
+from belljar.hermetic.request import MARK, Request
 from belljar.sandbox import Bind, Outcome, Policy, SandboxError, Trace
 from belljar.sandbox import run as run_sandbox
 
 SEED = "belljar"
-RELEASE, PROCESSORS, MEMORY = "6.1.0", 2, 8 << 30
-"""What `--clock` tells of the machine: a kernel's version, a number of CPUs, bytes of memory."""
+SORTED = "sorted"
+"""How directories list their entries: Policy.listing."""
 
 
-def run(plan: Plan, *, identify: bool = True, told: Callable[[str], None] = lambda _: None) -> Record:
-    """Carry out the steps of a plan up to the first that fails; the streams are the caller's.
+def run(
+    plan: Plan,
+    *,
+    identify: bool = True,
+    stdout: int = 1,
+    stderr: int = 2,
+    told: Callable[[str], None] = lambda _: None,
+) -> Record:
+    """Carry out the steps of a plan up to the first that fails.
 
-    Without `identify` nobody asks what the tools are, and they are not hashed. `told` is called with the name
-    of each step that begins. Raises HostError when this machine cannot run a sandbox, naming the setting to
-    change; InputError when the program is not there.
+    What is said goes to the descriptors `stdout` and `stderr`. Without `identify` nobody asks what the tools
+    are, and they are not hashed. `told` is called with the name of each step that begins. Raises HostError
+    when this machine cannot run a sandbox, naming the setting to change; InputError when the program is not
+    there.
     """
     before = _version_control(plan)
     disarmed: list[str] = []
-    outcome, step = None, plan.build
-    found: tuple[tools.Tool, ...] = ()
+    outcome, step, inquiry = None, plan.build, None
     seconds, reached = 0.0, Reached(inputs=plan.declared)
     for step in plan.steps:
         told(step.name)
         _prepare(plan, step)
-        found = _tools(plan) if identify and step is plan.build else ()
-        outcome = _execute(step, _policy(plan, step), reached)
+        if identify and step is plan.build:
+            inquiry = _inquiry(plan)
+        with relayed(stdout, stderr) as streams:
+            outcome = _execute(step, _policy(plan, step), streams, reached)
         seconds += outcome.seconds
         disarmed += [path.removeprefix(f"{plan.project}/") for path in project.disarm(_writable(step))]
         if outcome.status != 0:
@@ -46,7 +56,7 @@ def run(plan: Plan, *, identify: bool = True, told: Callable[[str], None] = lamb
         status=outcome.status,
         seconds=seconds,
         step=step.name,
-        tools=(*found, *(_executed(plan, reached, found) if identify else ())),
+        tools=_identified(inquiry, reached),
         reached=reached,
         disarmed=tuple(disarmed),
         planted=tuple(sorted(_version_control(plan) - before)),
@@ -60,28 +70,30 @@ def _prepare(plan: Plan, step: Step) -> None:
 
 
 def _policy(plan: Plan, step: Step) -> Policy:
-    """Return what a supervisor does: the filter always, more where it is asked for.
+    """Return what a supervisor does: what costs nothing always, more where it is asked for.
 
     A fetch step has the real clock and real random numbers: certificates and keys need both.
     """
-    trace = Trace.ASKED if plan.request.trace and step is plan.build else Trace.NOTHING
-    if not plan.request.clock or step is not plan.build:
-        return Policy(trace=trace)
-    return Policy(
-        trace=trace,
-        epoch=_clock_start(plan),
-        seed=SEED,
-        release=RELEASE,
-        processors=PROCESSORS,
-        memory=MEMORY,
-    )
+    policy = Policy(trace=Trace.NOTHING, listing=SORTED, release=machine.RELEASE, memory=machine.MEMORY)
+    if step is not plan.build:
+        return policy
+    policy = replace(policy, trace=_trace(plan.request))
+    if plan.request.clock:
+        policy = replace(policy, epoch=_clock_start(plan), seed=SEED, processors=machine.PROCESSORS)
+    return policy
+
+
+def _trace(request: Request) -> Trace:
+    if request.trace:
+        return Trace.ASKED
+    return Trace.OPENED if request.opened else Trace.NOTHING
 
 
 def _clock_start(plan: Plan) -> int:
     return int(plan.build.sandbox.env["SOURCE_DATE_EPOCH"])
 
 
-def _execute(step: Step, policy: Policy, reached: Reached) -> Outcome:
+def _execute(step: Step, policy: Policy, streams: Streams, reached: Reached) -> Outcome:
     program = sight.search(step.sandbox, step.command[0])
     if program is None and "/" not in step.command[0]:
         raise InputError(
@@ -89,15 +101,14 @@ def _execute(step: Step, policy: Policy, reached: Reached) -> Outcome:
             hint="it shows the machine's /usr without /usr/local; for tools elsewhere: --tools DIRECTORY",
         )
     try:
-        with relayed() as streams:
-            return run_sandbox(
-                step.sandbox,
-                [program or step.command[0], *step.command[1:]],
-                stdout=streams.stdout,
-                stderr=streams.stderr,
-                policy=policy,
-                on_event=reached,
-            )
+        return run_sandbox(
+            step.sandbox,
+            [program or step.command[0], *step.command[1:]],
+            stdout=streams.stdout,
+            stderr=streams.stderr,
+            policy=policy,
+            on_event=reached,
+        )
     except SandboxError as error:
         raise _explained(error) from error
 
@@ -115,27 +126,24 @@ def _explained(error: SandboxError) -> HostError | InputError:
     return HostError(f"sandbox: {error}", hint=error.hint)
 
 
-def _tools(plan: Plan) -> tuple[tools.Tool, ...]:
-    box = plan.build.sandbox
+def _inquiry(plan: Plan) -> tools.Inquiry:
+    """Identify the tools that the profile names, and the command's program, as they are before it runs."""
+    watched = plan.request.opened or plan.request.trace
+    inquiry = tools.Inquiry(box=plan.build.sandbox, versions=watched)
     linker = ((plan.request.linker, "--version"),) if plan.request.linker else ()
-    named = tools.identify_all(box, (*plan.profile.identity, *linker))
-    own = plan.build.command[0]
-    if own in {tool.name for tool in named}:
-        return named
-    first = tools.identify(box, own)
-    return (*((first,) if first else ()), *named)
+    for words in (*plan.profile.identity, *linker):
+        inquiry.add(words[0], words)
+    inquiry.add(plan.build.command[0])
+    return inquiry
 
 
-def _executed(plan: Plan, reached: Reached, known: tuple[tools.Tool, ...]) -> tuple[tools.Tool, ...]:
-    """Identify what else was started, after the fact: what the command made itself may be gone again."""
-    box, paths = plan.build.sandbox, {tool.path for tool in known}
-    found = []
+def _identified(inquiry: tools.Inquiry | None, reached: Reached) -> tuple[tools.Tool, ...]:
+    """Add what else was started, after the fact: what the command made itself may be gone again."""
+    if inquiry is None:
+        return ()
     for path in reached.executed():
-        tool = tools.identify(box, path)
-        if tool is not None and tool.path not in paths:
-            paths.add(tool.path)
-            found.append(tool)
-    return tuple(found)
+        inquiry.add(path)
+    return inquiry.found()
 
 
 def _writable(step: Step) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What of the machine a command sees: programs and libraries, and a synthetic /etc; nothing else.
+"""What of the machine a command sees: programs and libraries, and a synthetic /etc and /proc; nothing else.
 
 `/usr` without `/usr/local` (where administrators put what only this machine has; gcc looks there first),
 the directories that /bin and /lib lead to, and /etc/alternatives, which says what Debian's `cc` is. The
@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from belljar.hermetic import machine
 from belljar.hermetic.request import HOME, MACHINE, MARK
 from belljar.sandbox import Bind, Devices, Directory, File, Operation, Proc, Symlink, Tmpfs
 
@@ -34,7 +35,7 @@ _INNER_NAMES = ("cc1", "cc1plus", "cc1obj", "collect2", "lto1", "f951")
 
 def operations(system: Path, *, network: bool) -> tuple[Operation, ...]:
     """Return how the machine, or the root at `system`, is shown; with `network`, what names hosts too."""
-    return (*_tops(system), *_etc(network=network), *_private())
+    return (*_tops(system), *_etc(network=network), *_private(), *machine.binds())
 
 
 def _tops(system: Path) -> Iterator[Operation]:
@@ -65,10 +66,13 @@ def _private() -> Iterator[Operation]:
     yield File(target=MARK, text="")
 
 
-def extra(patterns: tuple[str, ...]) -> tuple[Bind, ...]:
-    """Return the binds of what a profile's `host` patterns match on this machine, each at its own path."""
-    found = sorted({path for pattern in patterns for path in glob.glob(pattern)})
-    return tuple(Bind(source=os.path.realpath(path), target=path) for path in found)
+def extra(system: Path, patterns: tuple[str, ...]) -> tuple[Bind, ...]:
+    """Return the binds of what a profile's `host` patterns match in a system, each at its own path."""
+    found = sorted({path for pattern in patterns for path in glob.glob(str(system / pattern[1:]))})
+    inside = (f"/{os.path.relpath(path, system)}" for path in found)
+    return tuple(
+        Bind(source=os.path.realpath(path), target=target) for path, target in zip(found, inside, strict=True)
+    )
 
 
 def without_compilers(system: Path) -> tuple[Bind, ...]:

@@ -1,26 +1,42 @@
 """Identifying tools: path, version line and hash of what is executed, and of the interpreters it needs.
 
-The command's own program and those that the profile names are identified, with the interpreter that the
-kernel opens for them (PT_INTERP, or a `#!` line). What they start in turn is not seen: that takes a
-supervisor.
+A program that is started has others opened for it by the kernel, which no supervisor sees: the loader that an
+ELF file names (PT_INTERP), what a `#!` line names. They decide what is run as much as it does, so they are
+identified with it, and are tools of their own.
+
+A version is what a tool says when it is asked, in the command's sandbox with everything read-only and no
+network. A profile knows how to ask its tools; other tools of the system are asked `--version`, those that the
+project brings are not started.
 """
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from belljar import fsys
 from belljar.hermetic import sight
-from belljar.sandbox import Sandbox, SandboxError, run
+from belljar.hermetic.reached import Kind, kind_of
+from belljar.sandbox import Bind, Policy, Sandbox, SandboxError, Trace, run
 from belljar.types import Digest
 
-_SECONDS = 30
+_SECONDS, _SECONDS_UNKNOWN = 30, 5
+_MOST_ASKED = 100
+_LONGEST = 200
 _VERBOSE = "-vv"
 """Asked so (rustc -vV, python3 -VV), all lines of the answer are the version."""
 _DEPTH = 4
 """How many interpreters the kernel follows: BINPRM_MAX_RECURSION, linux/fs/exec.c."""
+
+
+class Role(StrEnum):
+    """What a tool was opened as."""
+
+    PROGRAM = "program"
+    INTERPRETER = "interpreter"
+    """By the kernel, for a program: its loader, or what its `#!` line names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +47,7 @@ class Tool:
     path: str
     sha256: Digest
     version: str = ""
+    role: Role = Role.PROGRAM
     interpreters: "tuple[Tool, ...]" = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -40,60 +57,98 @@ class Tool:
         return {
             "name": self.name,
             "path": self.path,
+            "role": self.role.value,
             "sha256": self.sha256,
             **more,
             **({"interpreters": inner} if inner else {}),
         }
 
 
-def identify(box: Sandbox, program: str, *, version: str = "") -> Tool | None:
-    """Return what a program is, or None when it is not there or cannot be read."""
-    name = sight.search(box, program)
-    found = sight.locate(box, name) if name else None
-    if found is None:
-        return None
-    return Tool(
-        name=program,
-        path=found[0],
-        sha256=fsys.sha256(Path(found[1])),
-        version=version,
-        interpreters=tuple(_interpreters(box, found[1])),
-    )
+@dataclass(slots=True, kw_only=True)
+class Inquiry:
+    """Gathers tools, each real path once. With `versions` those that no profile knows are asked, too."""
+
+    box: Sandbox
+    versions: bool = False
+    tools: dict[str, Tool] = field(default_factory=dict)
+    asked: int = 0
+
+    def add(self, program: str, words: Sequence[str] = ()) -> None:
+        """Identify a program by name or path; `words`: a command of it that prints its version.
+
+        What is not there, or cannot be read, is left out: it cannot be started either.
+        """
+        name = sight.search(self.box, program)
+        found = sight.locate(self.box, name) if name else None
+        if name is None or found is None or found[0] in self.tools:
+            return
+        tool = self._identified(program, *found)
+        opened = tuple(self._interpreters(found[1]))
+        version = self._version(tool.path, [name, *words[1:]])
+        self.tools[tool.path] = replace(tool, version=version, interpreters=opened)
+
+    def found(self) -> tuple[Tool, ...]:
+        """Return the programs as they were added, then what the kernel opened for them."""
+        opened = (item for tool in self.tools.values() for item in tool.interpreters)
+        more = {item.path: item for item in opened if item.path not in self.tools}
+        return (*self.tools.values(), *more.values())
+
+    def _identified(self, name: str, path: str, host: str) -> Tool:
+        return Tool(name=name, path=path, sha256=fsys.sha256(Path(host)))
+
+    def _interpreters(self, host: str) -> list[Tool]:
+        found: list[Tool] = []
+        for _ in range(_DEPTH):
+            name = _interpreter(host)
+            place = sight.locate(self.box, name) if name else None
+            if not name or place is None:
+                break
+            host = place[1]
+            found.append(self._opened(name, *place))
+        return found
+
+    def _opened(self, name: str, path: str, host: str) -> Tool:
+        known = self.tools.get(path)
+        if known is None:
+            inner = (item for tool in self.tools.values() for item in tool.interpreters)
+            known = next((item for item in inner if item.path == path), None)
+        if known is not None:
+            return replace(known, name=name, role=Role.INTERPRETER, interpreters=())
+        tool = replace(self._identified(name, path, host), role=Role.INTERPRETER)
+        return replace(tool, version=self._version(path, [path]))
+
+    def _version(self, path: str, words: Sequence[str]) -> str:
+        if len(words) > 1:
+            return _said(self.box, words, seconds=_SECONDS)
+        if not self.versions or kind_of(path) is not Kind.SYSTEM or self.asked >= _MOST_ASKED:
+            return ""
+        self.asked += 1
+        return _said(self.box, [*words, "--version"], seconds=_SECONDS_UNKNOWN, must_succeed=True)
 
 
-def identify_all(box: Sandbox, commands: Sequence[Sequence[str]]) -> tuple[Tool, ...]:
-    """Return what the programs of identity commands are, with the first line that each command prints."""
-    found = (identify(box, words[0], version=_version(box, words)) for words in commands)
-    return tuple(item for item in found if item is not None)
-
-
-def _version(box: Sandbox, words: Sequence[str]) -> str:
+def _said(box: Sandbox, words: Sequence[str], *, seconds: int, must_succeed: bool = False) -> str:
+    """Return the line that a command prints first, all of them where it was asked verbosely."""
     import tempfile
 
-    program = sight.search(box, words[0])
-    if program is None or len(words) < 2:
-        return ""
+    quiet = Policy(trace=Trace.NOTHING)
     with tempfile.TemporaryFile() as said:
         try:
-            run(box, [program, *words[1:]], stdout=said.fileno(), stderr=said.fileno(), timeout=_SECONDS)
+            out = said.fileno()
+            ended = run(_read_only(box), words, stdout=out, stderr=out, timeout=seconds, policy=quiet)
         except SandboxError:
             return ""
         said.seek(0)
         text = said.read(1 << 16).decode("utf-8", "replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if must_succeed and ended.status != 0:
+        return ""
+    lines = [line.strip()[:_LONGEST] for line in text.splitlines() if line.strip()]
     return "; ".join(lines if words[1].casefold() == _VERBOSE else lines[:1])
 
 
-def _interpreters(box: Sandbox, host: str) -> list[Tool]:
-    found: list[Tool] = []
-    for _ in range(_DEPTH):
-        name = _interpreter(host)
-        place = sight.locate(box, name) if name else None
-        if not name or place is None:
-            break
-        host = place[1]
-        found.append(Tool(name=name, path=place[0], sha256=fsys.sha256(Path(host))))
-    return found
+def _read_only(box: Sandbox) -> Sandbox:
+    """Return the sandbox with nothing of the host writable, and no network."""
+    shown = (replace(item, writable=False) if isinstance(item, Bind) else item for item in box.operations)
+    return replace(box, operations=tuple(shown), network=False)
 
 
 def _interpreter(host: str) -> str | None:

@@ -21,6 +21,7 @@ FIXED: Mapping[str, str] = {
     "PYTHONHASHSEED": "0",
     "SHELL": "/bin/sh",
     "SOURCE_DATE_EPOCH": str(EPOCH),
+    "TAR_OPTIONS": "--mtime=1980-01-02",
     "TERM": "dumb",
     "TMPDIR": "/tmp",
     "TZ": "UTC",

@@ -1,6 +1,7 @@
 """The filter's laws, by running its BPF: what the kernel would decide for each number and argument."""
 
 import errno
+import os
 import struct
 
 import pytest
@@ -35,6 +36,8 @@ def decided(program, number, *, arch, arguments=()):
                 at += yes if accumulator >= value else no
             case 0x45:
                 at += yes if accumulator & value else no
+            case 0x54:
+                accumulator &= value
             case 0x06:
                 return value
             case _:
@@ -47,25 +50,37 @@ def expected(rule, *, heard):
     return NOTIFY if rule.action is Action.NOTIFY or heard else ERRNO | rule.errno
 
 
-def meeting(rule):
-    """Return arguments for which all tests of a rule hold."""
-    words = [0] * 6
+def holds(test, words):
+    """Say what a test says, without BPF."""
+    word = words[test.argument]
+    found = bool(word & test.bits) if test.equal is None else word & test.bits & 2**32 - 1 == test.equal
+    return found is not test.unless
+
+
+def tried(rule):
+    """Return arguments of all kinds, those in which the rule's tests differ above all."""
+    rows = [[0] * 6, [2**64 - 1] * 6]
     for test in rule.tests:
-        words[test.argument] |= test.bits
-    return words
+        for bits in (test.bits, test.equal or 0, test.bits >> 32 << 32, test.bits & -test.bits):
+            for row in rows[:64]:
+                rows.append([bits if at == test.argument else word for at, word in enumerate(row)])
+    return rows
 
 
 @pytest.mark.parametrize("machine", list(MACHINES))
 @pytest.mark.parametrize("heard", [False, True])
-@pytest.mark.parametrize("told", [set(), NOTIFYING])
+@pytest.mark.parametrize("told", [set(), {"device"}, NOTIFYING])
 def test_the_program_decides_each_call_as_its_rule_says(machine, heard, told):
     found = rules(machine, told=told)
     program, arch = assemble(found, machine, heard=heard), MACHINES[machine]
     for rule in found:
-        verdict = decided(program, rule.number, arch=arch, arguments=meeting(rule))
-        assert verdict == expected(rule, heard=heard), rule
-        if rule.tests:
-            assert decided(program, rule.number, arch=arch) == ALLOW, rule
+        verdicts = set()
+        for words in tried(rule):
+            meets = all(holds(test, words) for test in rule.tests)
+            verdict = decided(program, rule.number, arch=arch, arguments=words)
+            assert verdict == (expected(rule, heard=heard) if meets else ALLOW), (rule, words)
+            verdicts.add(verdict)
+        assert len(verdicts) == (2 if rule.tests else 1), rule
 
 
 @pytest.mark.parametrize("machine", list(MACHINES))
@@ -96,10 +111,37 @@ def test_calls_of_other_abis_do_not_exist(arch):
         ("clone", (0x10000011,), NOTIFY),
         ("ioctl", (0, 0x5413), ALLOW),
         ("ioctl", (0, 0xFFFFFFFF00005412), NOTIFY),  # the kernel looks at the low half
+        ("clock_gettime", (0,), NOTIFY),
+        ("clock_gettime", (11,), NOTIFY),
+        ("clock_gettime", (1,), ALLOW),
+        ("clock_gettime", (0xFFFFFFFF00000001,), ALLOW),
+        ("clock_gettime", (2**64 - 3,), NOTIFY),  # a clock that a device gives
+        ("newfstatat", (3, 0, 0, 0x1000), ALLOW),
+        ("newfstatat", (3, 0, 0, 0x100), NOTIFY),
+        ("openat", (0, 0, os.O_WRONLY), NOTIFY),
     ],
 )
 def test_arguments_decide_where_a_rule_has_tests(call, arguments, verdict):
-    found = rules("x86_64", told=NOTIFYING)
+    decides(call, arguments, verdict, NOTIFYING)
+
+
+@pytest.mark.parametrize(
+    ("flags", "verdict"),
+    [
+        (os.O_RDONLY, NOTIFY),
+        (os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, NOTIFY),
+        (os.O_NOCTTY, ALLOW),
+        (os.O_WRONLY | os.O_CREAT, ALLOW),
+        (os.O_DIRECTORY, ALLOW),
+    ],
+)
+def test_for_random_numbers_alone_only_what_may_open_a_device_is_told(flags, verdict):
+    decides("openat", (0, 0, flags), verdict, Policy(trace=Trace.NOTHING, seed="x").classes())
+    decides("openat", (0, 0, flags), NOTIFY, Policy(trace=Trace.OPENED, seed="x").classes())
+
+
+def decides(call, arguments, verdict, told):
+    found = rules("x86_64", told=told)
     program = assemble(found, "x86_64", heard=True)
     number = next(rule.number for rule in found if rule.call == call)
     assert decided(program, number, arch=MACHINES["x86_64"], arguments=arguments) == verdict

@@ -28,9 +28,10 @@ MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 _RET_ALLOW, _RET_NOTIFY, _RET_ERRNO, _RET_KILL = 0x7FFF0000, 0x7FC00000, 0x00050000, 0x80000000
 _LOAD, _JUMP, _JUMP_EQUAL, _JUMP_FROM, _JUMP_BITS, _RETURN = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06
+_AND = 0x54
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _FARTHEST = 255
-_EVERY_BIT = 2**64 - 1
+_LOW, _EVERY_BIT = 2**32 - 1, 2**64 - 1
 
 
 class Action(StrEnum):
@@ -53,11 +54,15 @@ class Class:
 
 @value
 class Test:
-    """Holds when an argument has one of the bits of `bits`, or, if `equal`, when its low half is `bits`."""
+    """Holds when an argument has one of `bits`; with `equal`, when those of its low half are that.
+
+    `unless` turns it round.
+    """
 
     argument: int
     bits: int
-    equal: bool = False
+    equal: int | None = None
+    unless: bool = False
 
 
 class Rule(NamedTuple):
@@ -120,13 +125,39 @@ CLASSES = {
 NESTING = frozenset({"mounts", "spaces"})
 """The classes to be allowed where a sandbox is to have sandboxes of its own."""
 
+
+def _by_name(flags: int) -> tuple[Test, ...]:
+    """Return what does not hold for fstat(3) as libcs make it: AT_EMPTY_PATH and a descriptor."""
+    return (Test(argument=flags, bits=0x1000, unless=True),)
+
+
+def _as_device(flags: int) -> tuple[Test, ...]:
+    """Return what holds where a device may be opened to be read.
+
+    Not with O_WRONLY, O_RDWR, O_CREAT, O_DIRECTORY or O_PATH, nor as compilers open sources, which is the
+    most frequent call of all: O_NOCTTY and no other.
+    """
+    others = os.O_ACCMODE | os.O_CREAT | os.O_DIRECTORY | os.O_PATH
+    return (
+        Test(argument=flags, bits=others, unless=True),
+        Test(argument=flags, bits=_LOW, equal=os.O_NOCTTY, unless=True),
+    )
+
+
+_AS_DEVICE = {"open": _as_device(1), "openat": _as_device(2)}
 _TESTS = {
     "clone": (Test(argument=0, bits=0x7E020000),),  # CLONE_NEW*
-    "ioctl": (Test(argument=1, bits=0x5412, equal=True),),  # TIOCSTI
+    "ioctl": (Test(argument=1, bits=_LOW, equal=0x5412),),  # TIOCSTI
     "futex": (
         Test(argument=1, bits=0x100),
         Test(argument=3, bits=_EVERY_BIT),
     ),  # FUTEX_CLOCK_REALTIME, timeout
+    # The clocks that are no time of day: monotonic, CPU time, raw, coarse, boot.
+    "clock_gettime": tuple(
+        Test(argument=0, bits=_LOW, equal=clock, unless=True) for clock in (1, 2, 3, 4, 6, 7)
+    ),
+    "newfstatat": _by_name(3),
+    "statx": _by_name(2),
 }
 
 
@@ -142,8 +173,9 @@ def rules(
 ) -> tuple[Rule, ...]:
     """Return the rules of a machine, sorted by number.
 
-    `told` are the classes that a supervisor hears of: others that would notify are allowed. `allowed` are
-    classes that are not to be denied after all, `denied` names of calls that are, with EPERM.
+    `told` are the classes that a supervisor hears of: others that would notify are allowed; "device" is
+    "open" where it may open a device to read it. `allowed` are classes that are not to be denied after all,
+    `denied` names of calls that are, with EPERM.
     """
     return _rules(machine, frozenset(told), frozenset(allowed), frozenset(denied))
 
@@ -153,11 +185,13 @@ def _rules(
     machine: str, told: frozenset[str], allowed: frozenset[str], never: frozenset[str]
 ) -> tuple[Rule, ...]:
     silent = {name for name, item in CLASSES.items() if item.action is Action.NOTIFY} - told
-    free = silent | allowed
+    devices = "device" in told and "open" not in told
+    free = (silent | allowed) - ({"open"} if devices else set())
+    some = _TESTS | _AS_DEVICE if devices else _TESTS
     found = []
     for call, number, kind in _table(machine):
         item = CLASSES["allow" if kind in free else kind]
-        tests = _TESTS.get(call, ()) if item.action is not Action.ALLOW else ()
+        tests = some.get(call, ()) if item.action is not Action.ALLOW else ()
         if call in never:
             item, tests = _deny(errno.EPERM, "not in this sandbox"), ()
         found.append(Rule(call, number, kind, item.action, item.why, item.errno, tests))
@@ -216,9 +250,13 @@ def _leaf(rule: Rule, *, heard: bool) -> bytes:
 def _tested(test: Test, otherwise: int) -> list[bytes]:
     """Return what goes on where a test holds, and skips `otherwise` steps where it does not."""
     at = _ARGUMENTS + 8 * test.argument  # little-endian: the low half comes first
-    low, high = test.bits & 0xFFFFFFFF, test.bits >> 32
-    if test.equal:
-        return [_step(_LOAD, at), _step(_JUMP_EQUAL, low, 0, otherwise)]
+    low, high = test.bits & _LOW, test.bits >> 32
+    way = (otherwise, 0) if test.unless else (0, otherwise)
+    if test.equal is not None:
+        return [_step(_LOAD, at), _step(_AND, low), _step(_JUMP_EQUAL, test.equal, *way)]
+    if test.unless:
+        assert not high, "only of the low half"
+        return [_step(_LOAD, at), _step(_JUMP_BITS, low, *way)]
     last = [_step(_LOAD, at + 4), _step(_JUMP_BITS, high, 0, otherwise)] if high else []
     first = _step(_JUMP_BITS, low, len(last), 0 if last else otherwise)
     return [_step(_LOAD, at), first, *last]

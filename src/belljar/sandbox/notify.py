@@ -117,8 +117,10 @@ class Listener:
 
     def go_on(self, request: Request) -> None:
         """Have the kernel carry the call out."""
-        with contextlib.suppress(OSError):  # killed meanwhile
+        try:
             fcntl.ioctl(self.fd, _SEND, _RESPONSE.pack(request[0], 0, 0, _CONTINUE))
+        except OSError:
+            return  # killed meanwhile
 
     def answer(self, request: Request, value: int, number: int = 0) -> None:
         """Have the call return `value`, or fail with errno `number`."""
@@ -137,7 +139,7 @@ class Listener:
 class Memory:
     """Reads and writes the memory of processes."""
 
-    __slots__ = ("_address", "_buffer", "_here", "_there", "_view")
+    __slots__ = ("_address", "_buffer", "_here", "_short", "_string", "_there", "_view")
 
     def __init__(self) -> None:
         self._buffer = ctypes.create_string_buffer(_PAGE)
@@ -145,6 +147,8 @@ class Memory:
         self._address = ctypes.addressof(self._buffer)
         self._here = (ctypes.c_uint64 * 2)()
         self._there = (ctypes.c_uint64 * 2)()
+        self._short = (ctypes.c_uint64 * 2)(self._address, _SHORT)
+        self._string = (ctypes.c_uint64 * 2)(0, _SHORT)
 
     def _read(self, task: int, address: int, size: int) -> int:
         self._here[0], self._here[1] = self._address, size
@@ -154,12 +158,11 @@ class Memory:
 
     def string(self, task: int, address: int) -> bytes | None:
         """Return the string at an address, without its NUL; None where there is none (at most 4096 bytes)."""
-        done = self._read(task, address, _SHORT)
-        if done > 0:
-            text = self._buffer.raw[:done]
-            end = text.find(b"\0")
-            if end >= 0:
-                return text[:end]
+        self._string[0] = address
+        done = _readv(task, self._short, 1, self._string, 1, 0)
+        text = self._buffer.value  # up to the first NUL, which may be of a string from before
+        if len(text) < done:
+            return text
         text = b""
         while len(text) < _PAGE:
             done = self._read(task, address + len(text), _PAGE - (address + len(text)) % _PAGE)

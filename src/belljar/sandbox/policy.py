@@ -52,7 +52,7 @@ class Policy:
         if self.epoch is not None:
             found |= {"time", "sleep", "wait", "execute"}
         if self.seed is not None:
-            found |= {"random", "open", "execute"}
+            found |= {"random", "device", "execute"}
         if self.release is not None or self.processors is not None or self.memory is not None:
             found.add("machine")
         if self.listing is not None:

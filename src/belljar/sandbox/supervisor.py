@@ -24,7 +24,7 @@ from collections.abc import Callable
 
 from belljar.sandbox import notify, start
 from belljar.sandbox.answers import Answers, Handler, RandomFiles
-from belljar.sandbox.filter import MACHINES, NESTING, Rule, assemble, rules, this_machine
+from belljar.sandbox.filter import MACHINES, NESTING, Action, Rule, assemble, rules, this_machine
 from belljar.sandbox.lookups import CALLS, Lookups, Names
 from belljar.sandbox.policy import Blocked, Event, Policy, Unseen, encode
 from belljar.sandbox.processes import Processes
@@ -88,11 +88,10 @@ class Supervisor:
 
     def _chosen(self, policy: Policy) -> dict[int, Callable[[notify.Request], None]]:
         """Return what is done at which number."""
-        classes = policy.classes()
         answers = self._answers.handlers()
         chosen: dict[int, Callable[[notify.Request], None]] = {}
         for rule in self._rules.values():
-            if rule.kind not in classes or rule.call in policy.denied:
+            if rule.action is not Action.NOTIFY:
                 continue
             if rule.call in answers:
                 chosen[rule.number] = self._answering(answers[rule.call])

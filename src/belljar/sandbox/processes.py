@@ -98,17 +98,19 @@ class Processes:
         return b""
 
     def _look(self, task: int) -> Process:
-        fields = dict(line.partition(b":\t")[::2] for line in self.read(task, "status").splitlines())
-        outside = int(fields.get(b"Tgid", task))
+        status = self.read(task, "status")
+        outside = int(_field(status, b"\nTgid:") or task)
+        if outside != task:
+            return self.of(outside)
         key = (outside, self._start(outside))
         known = self._known.get(key)
         program = ""
         with contextlib.suppress(OSError):
             program = self.link(task, "exe")
         if known is None:
-            numbers = fields.get(b"NSpid", b"0").split()
+            numbers = _field(status, b"\nNSpid:").split() or [b"0"]
             known = Process(pid=int(numbers[-1]), outside=outside, program=program)
-            self._inherit(known, int(fields.get(b"PPid", 0)))
+            self._inherit(known, int(_field(status, b"\nPPid:") or 0))
             self._prune()
             self._known[key] = known
         known.program = program
@@ -128,3 +130,9 @@ class Processes:
     def _prune(self) -> None:
         if len(self._known) >= _MANY and len(self._known) % _MANY == 0:
             self._known = {key: item for key, item in self._known.items() if self.exists(key[0], "")}
+
+
+def _field(status: bytes, name: bytes) -> bytes:
+    """Return a field of a process's `status`, empty where there is none."""
+    at = status.find(name) + len(name)
+    return b"" if at < len(name) else status[at : status.find(b"\n", at)]

@@ -243,9 +243,11 @@ class Supervisor:
         self._tell(Unseen(what=what, program=program))
 
     def _tell(self, event: Event) -> None:
-        if self._events is None or event in self._gaps:
+        if self._events is None:
             return
         if isinstance(event, Unseen):
+            if event in self._gaps:
+                return
             self._gaps.add(event)
         data = encode(event)
         self._buffer.append(data)

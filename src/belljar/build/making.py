@@ -45,7 +45,7 @@ def make(order: Order) -> None:
         files = fetch(order.lock, order.home, offline=order.options.offline, progress=progress)
         links = order.recipe.environment.links
         environment = materialise(order.lock.environment, links, files, home=order.home, progress=progress)
-        _stage_sources(order, stage / "build", files)
+        stage_sources(order, stage / "build", files)
         try:
             run_script(order, stage, environment)
             evidence = examine(stage / "out", order.recipe, order.name, progress)
@@ -69,7 +69,7 @@ def _proof(
 
     def build(store_root: str) -> Path:
         place = Path(tempfile.mkdtemp(dir=scratch, prefix="build-"))
-        _stage_sources(order, place / "build", files)
+        stage_sources(order, place / "build", files)
         try:
             run_script(order, place, environment, store_root=store_root, log=".proof")
         except BuildError as error:
@@ -82,7 +82,7 @@ def _proof(
     return prove(stage / "out", table, scratch, build, order.progress)
 
 
-def _stage_sources(order: Order, place: Path, files: Mapping[Digest, Path]) -> None:
+def stage_sources(order: Order, place: Path, files: Mapping[Digest, Path]) -> None:
     """Put each source into a directory of its own, where the script finds it: /build/KEY."""
     place.mkdir()
     for key, source in order.recipe.sources.items():

@@ -15,6 +15,8 @@ from belljar.recipe import Recipe
 from belljar.sandbox import Sandbox, SandboxError, run
 from belljar.types import Event, Progress
 
+COMMAND = (SHELL, "-eu", SCRIPT)
+"""How the script is run."""
 _FULL = 1 << 16  # bytes
 
 
@@ -28,12 +30,26 @@ def run_script(
     Raises BuildError, with the last lines of the log, when it fails; HostError when this machine cannot
     run a sandbox; InputError when the environment has no shell.
     """
+    box = prepare(order, stage, environment, store_root=store_root)
+    recipe = order.recipe
+    fsys.write_atomic(stage / "sandbox.json", box.to_json())
+    path = order.home.logs / f"{order.name}{log}.log"
+    order.progress(Event(stage="build", subject=str(path)))
+    status = _execute(box, path, order.progress)
+    if status != 0:
+        raise _failure(recipe, status, path, stage)
+    staged.seal(recipe, stage / "out", environment, order.progress)
+    order.progress(Event(stage="build", done=1, total=1))
+
+
+def prepare(order: Order, stage: Path, environment: Environment, *, store_root: str = PLACEHOLDER) -> Sandbox:
+    """Make what the script needs besides its sources, and return the sandbox that `COMMAND` is to run in."""
     (stage / "out").mkdir()
     output.normalise(stage / "out")
     recipe, jobs = order.recipe, order.options.jobs or os.cpu_count() or 1
     env = variables(recipe, order.name, order.lock.arch, jobs, store_root=store_root)
     wrappers = staged.stage_of(recipe, env["PREFIX"], order.lock.arch)
-    box = sandbox_of(
+    return sandbox_of(
         environment,
         build=stage / "build",
         output=stage / "out",
@@ -44,14 +60,6 @@ def run_script(
         store_root=store_root,
         toolchain=staged.put(wrappers, environment, stage / "toolchain"),
     )
-    fsys.write_atomic(stage / "sandbox.json", box.to_json())
-    path = order.home.logs / f"{order.name}{log}.log"
-    order.progress(Event(stage="build", subject=str(path)))
-    status = _execute(box, path, order.progress)
-    if status != 0:
-        raise _failure(recipe, status, path, stage)
-    staged.seal(recipe, stage / "out", environment, order.progress)
-    order.progress(Event(stage="build", done=1, total=1))
 
 
 def _execute(box: Sandbox, log: Path, progress: Progress) -> int:
@@ -63,7 +71,7 @@ def _execute(box: Sandbox, log: Path, progress: Progress) -> int:
         try:
             outcome = run(
                 box,
-                [SHELL, "-eu", SCRIPT],
+                COMMAND,
                 stdout=fd,
                 stderr=fd,
                 watch=lambda: progress(Event(stage="build", subject=_last_line(log))),

@@ -94,12 +94,16 @@ def to_html(report: Report, *, graph: Graph | None = None) -> str:
         _libraries(report),
         _files(report, common),
     )
-    body = "\n".join(part for part in parts if part)
+    return page(title, "\n".join(part for part in parts if part), STYLE)
+
+
+def page(title: str, body: str, style: str = "") -> str:
+    """Return a whole page with the title, the HTML of its body, and more style than that of all pages."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_CONTENT_POLICY}">\n'
-        f"<title>{clean(title)}</title>\n<style>{_CSS}{STYLE}</style>\n</head>\n<body>\n{body}\n"
+        f"<title>{clean(title)}</title>\n<style>{_CSS}{style}</style>\n</head>\n<body>\n{body}\n"
         f"<footer>Made by belljar {clean(__version__)}; needs no network, runs no script.</footer>\n"
         "</body>\n</html>\n"
     )

@@ -16,7 +16,7 @@ ROWS = [
     {"recipe", "relocate", "audit"},
     {"seal", "stage"},
     {"build", "hermetic"},
-    {"verify"},
+    {"verify", "reproduce"},
     {"report"},
     {"cli", "api", "__init__"},
     {"__main__"},

@@ -20,6 +20,7 @@ COMMANDS = {
     "lock": "Resolve a recipe's sources and tools to exact hashes: belljar.lock.",
     "fetch": "Download and check what belljar.lock names.",
     "run": "Run any command so that only what you declare affects it.",
+    "reproduce": "Build again under varied conditions and name what makes a difference.",
     "audit": "Say what ties programs and libraries to a machine.",
     "scan": "List the references that relocation rewrites.",
     "relocate": "Rewrite any tree so that it works at another path.",

@@ -81,7 +81,7 @@ def command(
         env=dict(os.environ),
         unlocked=not locked,
         opened=report is not None,
-        profiles=_user_profiles(),
+        profiles=user_profiles(),
         **asked,
     )
     made = plan(wish)
@@ -119,7 +119,8 @@ def _write(record: Any, path: Path | None) -> None:
         fsys.write_atomic(path, text)
 
 
-def _user_profiles() -> Path | None:
+def user_profiles() -> Path | None:
+    """Return the directory of the user's own profiles, if there can be one."""
     top = os.environ.get("XDG_CONFIG_HOME") or os.path.join(
         os.environ.get("HOME") or "/nonexistent", ".config"
     )

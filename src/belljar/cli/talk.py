@@ -23,6 +23,7 @@ _STAGES = {
     "unpack": "unpacking",
     "wait": "waiting for another build of",
     "build": "building",
+    "reproduce": "building",
     "open": "opening compressed files of",
     "scan": "scanning",
     "compare": "comparing",

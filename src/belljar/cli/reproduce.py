@@ -1,0 +1,214 @@
+"""`belljar reproduce`, and what it shares with `belljar run --reproduce`."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from belljar.cli.talk import format_option, printable, progress, show
+from belljar.errors import UsageError
+
+if TYPE_CHECKING:
+    from belljar.hermetic.request import Request
+    from belljar.reproduce import Options, Result
+    from belljar.reproduce.subject import Subject
+    from belljar.types import Progress
+
+
+@click.command()
+@click.argument(
+    "directory",
+    metavar="[DIR]",
+    default=".",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+)
+@click.argument("command_words", metavar="[-- CMD...]", nargs=-1, type=click.UNPROCESSED)
+@click.option("--vary", metavar="NAME", multiple=True, help="Vary this only; may be given several times.")
+@click.option("--dont-vary", "dont_vary", metavar="NAME", multiple=True, help="Do not vary this.")
+@click.option("--env", "variables", metavar="NAME[=VALUE]", multiple=True, help="Vary this variable, too.")
+@click.option("--list", "listed", is_flag=True, help="List the influences and their values, and stop.")
+@click.option("--only", metavar="PATTERN", multiple=True, help="Compare only what is like PATTERN (`*.so`).")
+@click.option("--ignore", metavar="PATTERN", multiple=True, help="Do not compare what is like PATTERN.")
+@click.option("--all", "everything", is_flag=True, help="Compare what build tools write for themselves, too.")
+@click.option("--strict", is_flag=True, help="A build that depends on SOURCE_DATE_EPOCH is not reproducible.")
+@click.option(
+    "--builds", type=click.IntRange(2), default=60, show_default=True, help="How many builds at most."
+)
+@click.option("--keep", type=click.Path(path_type=Path), help="Keep both trees in this new directory.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the report as a page.")
+@click.option("--json", "is_json", is_flag=True, help="The same as --format json.")
+@click.option("--profile", metavar="P", help="Without a recipe: the build tool, as for `belljar run`.")
+@click.option("--unlocked", is_flag=True, help="Without a recipe: require no lock file.")
+@click.option("--tools", metavar="DIR", multiple=True, help="Without a recipe: tools outside /usr.")
+@click.option("--ro", "read", metavar="PATH", multiple=True, help="Without a recipe: show this, read-only.")
+@click.option("--allow-env", "allow_env", metavar="NAME", multiple=True, help="Without a recipe: let it in.")
+@click.option(
+    "--system",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default="/",
+    help="Without a recipe: take /usr from this root.",
+)
+@click.option("--offline", is_flag=True, help="Use no network: everything must have been fetched.")
+@click.option("--dry-run", is_flag=True, help="Say what would be built and varied; build nothing.")
+@format_option
+def command(directory: Path, *, listed: bool, form: str, is_json: bool, **asked: Any) -> int:
+    """Build DIR again under varied conditions, and name what makes a difference.
+
+    DIR holds a recipe (belljar.toml), or a project that `belljar run` knows, or any directory with CMD to
+    build it. It is built as usual and with everything varied: the environment, user, host, directory, time
+    of day, locale, CPU count, order of directories and more (--list). Where the two differ, a search finds
+    the influences behind it in few builds. Exit status: 0 reproducible, 1 not.
+
+    \b
+    Examples:
+      belljar reproduce                            the recipe or project here
+      belljar reproduce --only '*.so' -- make lib
+      belljar reproduce --dont-vary environment --dont-vary jobs
+      belljar reproduce --vary clock --vary host --keep both --html report.html
+      belljar reproduce --env CFLAGS=-O3           does it depend on that?
+    """
+    form = "json" if is_json else form
+    if listed:
+        from belljar.report import reproduce_text
+
+        show(form, reproduce_text.influences(), {"influences": reproduce_text.influences_json()})
+        return 0
+    options = options_of(asked)
+    if asked["dry_run"]:
+        return _foresee(directory, options, asked, form)
+    return carry_out(_maker(directory, asked), options, form, html=asked["html"], strict=asked["strict"])
+
+
+def options_of(asked: dict[str, Any]) -> "Options":
+    """Return what the command line says of what is to be varied."""
+    from belljar.reproduce import Options
+
+    return Options(
+        vary=asked["vary"],
+        dont_vary=asked["dont_vary"],
+        variables=tuple(map(_variable, asked["variables"])),
+        most=asked["builds"],
+        keep=asked["keep"],
+    )
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not name.isidentifier() or not name.isascii():
+        raise UsageError(f"--env {text}: {name!r} is not the name of a variable")
+    if not sign:
+        value = os.environ.get(name, "")
+        if not value:
+            raise UsageError(f"--env {name}: not set here", hint=f"give it a value: --env {name}=VALUE")
+    return name, value
+
+
+Maker = Callable[["Progress"], Callable[[Path], "Subject"]]
+
+
+def _maker(directory: Path, asked: dict[str, Any]) -> Maker:
+    """Return what makes the subject; what is wrong with the recipe or project is raised now."""
+    if (directory / "belljar.toml").exists() and not asked["command_words"]:
+        return lambda shown: _recipe(directory, asked, shown)
+    return project_maker(_request(directory, asked), asked)
+
+
+def _recipe(directory: Path, asked: dict[str, Any], shown: "Progress") -> Callable[[Path], "Subject"]:
+    from belljar.home import Home
+    from belljar.reproduce.recipe import of_recipe
+
+    subject = of_recipe(
+        directory,
+        Home.from_environment(),
+        offline=asked["offline"],
+        progress=shown,
+        ignored=asked["ignore"],
+        only=asked["only"],
+    )
+    return lambda _: subject
+
+
+def _request(directory: Path, asked: dict[str, Any]) -> "Request":
+    from belljar.cli.run import user_profiles
+    from belljar.hermetic.profile import available, choose
+    from belljar.hermetic.request import Request
+    from belljar.reproduce.subject import usual_command
+
+    words, profiles = asked["command_words"], user_profiles()
+    if not words:
+        profile = choose(available(profiles), asked["profile"], directory, ("",))
+        words = usual_command(profile.name, directory)
+        asked["profile"] = profile.name
+    return Request(
+        command=words,
+        project=directory,
+        env=dict(os.environ),
+        profile=asked["profile"],
+        allow_env=asked["allow_env"],
+        read=asked["read"],
+        tools=asked["tools"],
+        system=asked["system"],
+        unlocked=asked["unlocked"],
+        profiles=profiles,
+    )
+
+
+def project_maker(request: "Request", asked: dict[str, Any]) -> Maker:
+    """Return what makes the subject of a request of `belljar run`."""
+    from belljar.hermetic.plan import plan
+    from belljar.reproduce.subject import Project
+
+    made = plan(request)
+
+    def make(stage: Path) -> "Subject":
+        return Project(
+            plan=made,
+            pristine=stage,
+            only=asked["only"],
+            ignore=asked["ignore"],
+            everything=asked["everything"],
+        )
+
+    return lambda _: make
+
+
+def carry_out(make: Maker, options: "Options", form: str, *, html: Path | None, strict: bool) -> int:
+    """Do it, say what was found, and return the exit status."""
+    from belljar.home import Home
+    from belljar.report import reproduce_text
+    from belljar.reproduce import reproduce
+
+    _ = options.influences  # names that there are not are to be told before anything is done
+    if html is not None and not html.absolute().parent.is_dir():
+        raise UsageError(f"--html {html}: its directory does not exist")
+    with progress() as shown:
+        result = reproduce(make(shown), options, Home.from_environment(), shown)
+    show(form, reproduce_text.render(result), result.to_json())
+    if html is not None:
+        _write(html, result)
+    return 0 if result.is_same or (result.is_reproducible and not strict) else 1
+
+
+def _write(html: Path, result: "Result") -> None:
+    from belljar import fsys
+    from belljar.report.reproduce_html import to_html
+
+    fsys.write_atomic(html, to_html(result))
+    click.echo(printable(f"belljar reproduce: wrote {html}"), err=True)
+
+
+def _foresee(directory: Path, options: "Options", asked: dict[str, Any], form: str) -> int:
+    """Say what would be done."""
+    names = [item.name for item in options.influences]
+    if (directory / "belljar.toml").exists() and not asked["command_words"]:
+        what = f"{directory}: the recipe's script"
+    else:
+        request = _request(directory, asked)
+        what = f"{directory}: {' '.join(request.command)}"
+    lines = [f"would build {what}", "  as usual, and with all of these varied:"]
+    lines += [f"    {name}" for name in names]
+    lines.append(f"  and, where that differs, some of them, in at most {options.most} builds")
+    show(form, lines, {"subject": what, "influences": names, "builds": options.most})
+    return 0

@@ -1,0 +1,12 @@
+"""What a build depends on: build again under varied conditions, compare, and name what caused a difference.
+
+`world` is what a build can see of where and when it runs, `variation` the influences as data: each gives some
+of that another value. `subject` is what is built, `trial` one build of it in one world, `difference` and
+`parts` say where two trees differ and `evidence` what kind of thing differs; `search` finds the influences
+behind it in few builds, `reproduce` puts it together. docs/reproduce.md.
+"""
+
+from belljar.reproduce.reproduce import Options, reproduce
+from belljar.reproduce.result import Cause, Result
+
+__all__ = ["Cause", "Options", "Result", "reproduce"]

@@ -1,0 +1,240 @@
+"""Where two trees differ: which file, which part of it, and the texts that differ there.
+
+A *spot* is a place in terms that mean the same in every build: a file, a part of it, a line. Offsets do not,
+once something before them has another length. What a search counts and attributes are spots.
+"""
+
+import difflib
+import fnmatch
+import os
+import re
+import struct
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+from belljar.build import compare
+from belljar.build.compare import Aspect
+from belljar.reproduce.parts import parts
+
+SHOWN = 240
+"""How many characters of a text are kept."""
+_SIZE = 256 << 20
+_LINES = 4000
+_SAMPLES = 8
+_STRINGS = re.compile(rb"[\x20-\x7e]{4,}")
+_DERIVED = re.compile(r"(^|!)(\.note\.gnu\.build-id|\.gnu_debuglink|\(headers\)|\(blocks\))$")
+
+Spot = tuple[str, str]
+"""A path, and a part of the file there; `("", "exit status")` is the build itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Difference:
+    """At `part` of `path`, one tree has `before`, the other `after`; `aspect`: in what else they differ."""
+
+    path: str
+    part: str = ""
+    before: str = ""
+    after: str = ""
+    aspect: Aspect = Aspect.CONTENT
+
+    @property
+    def spot(self) -> Spot:
+        """The place, without what stands there."""
+        return self.path, self.part or self.aspect.value
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether it follows from other differences in the same file: a build id, an offset in a header."""
+        return bool(_DERIVED.search(self.part))
+
+
+def differences(
+    left: Path, right: Path, ignored: Sequence[str] = (), only: Sequence[str] = ()
+) -> tuple[Difference, ...]:
+    """Return where two trees differ, by path; left out is what is `ignored`, or not among `only`.
+
+    A pattern is held against the whole path and against each of its components.
+    """
+    found: dict[str, set[Aspect]] = {}
+    for item in compare.compare(left, right):
+        found.setdefault(item.path, set()).add(item.aspect)
+    kept = [path for path in sorted(found) if not matches(path, ignored)]
+    kept = [path for path in kept if not only or matches(path, only)]
+    return tuple(item for path in kept for item in _of_path(path, found[path], left, right))
+
+
+def matches(path: str, patterns: Iterable[str]) -> bool:
+    """Whether a path, or a directory that it lies in, is like one of the patterns."""
+    pieces = path.split("/")
+    tops = ["/".join(pieces[: n + 1]) for n in range(len(pieces))]
+    names = (*tops, *pieces)
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)
+
+
+def _of_path(path: str, aspects: set[Aspect], left: Path, right: Path) -> Iterator[Difference]:
+    here, there = left / path, right / path
+    if Aspect.MISSING in aspects:
+        is_here = os.path.lexists(here)
+        words = ("there", "missing") if is_here else ("missing", "there")
+        yield Difference(path=path, before=words[0], after=words[1], aspect=Aspect.MISSING)
+        return
+    if Aspect.TYPE in aspects:
+        yield Difference(path=path, before=_type(here), after=_type(there), aspect=Aspect.TYPE)
+        return
+    if Aspect.TARGET in aspects:
+        targets = os.readlink(here), os.readlink(there)
+        yield Difference(path=path, before=targets[0], after=targets[1], aspect=Aspect.TARGET)
+    if Aspect.EXECUTABLE in aspects:
+        modes = [f"mode {item.stat().st_mode & 0o777:o}" for item in (here, there)]
+        yield Difference(path=path, before=modes[0], after=modes[1], aspect=Aspect.EXECUTABLE)
+    if aspects & {Aspect.CONTENT, Aspect.SIZE}:
+        yield from of_contents(path, _read(here), _read(there))
+
+
+def _type(path: Path) -> str:
+    return "link" if path.is_symlink() else "directory" if path.is_dir() else "file"
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_SIZE)
+
+
+def of_contents(path: str, left: bytes, right: bytes) -> Iterator[Difference]:
+    """Yield where two contents of a file differ; what both sides cannot take apart alike is one part."""
+    here, there = parts(left), parts(right)
+    if ("" in here) != ("" in there):
+        here, there = {"": left}, {"": right}
+    if list(here) != list(there) and here.keys() == there.keys():
+        # Members in another order say so themselves; sections do not.
+        yield _texts(path, "order of parts", " ".join(here), " ".join(there))
+    for name in dict.fromkeys((*here, *there)):
+        if name not in here or name not in there:
+            words = ("there", "missing") if name in here else ("missing", "there")
+            yield Difference(path=path, part=name, before=words[0], after=words[1], aspect=Aspect.MISSING)
+        elif here[name] != there[name]:
+            yield from _leaf(path, name, here[name], there[name])
+
+
+def _texts(path: str, part: str, before: str, after: str) -> Difference:
+    return Difference(path=path, part=part, before=_short(before, after), after=_short(after, before))
+
+
+def _short(text: str, other: str) -> str:
+    """Return a text, of a long one the piece around where it begins to differ."""
+    if len(text) <= SHOWN:
+        return text
+    at = next((n for n, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), 0)
+    start = max(0, at - SHOWN // 4)
+    return ("…" if start else "") + text[start : start + SHOWN] + "…"
+
+
+def _leaf(path: str, part: str, left: bytes, right: bytes) -> Iterator[Difference]:
+    if _is_text(left) and _is_text(right):
+        yield from _lines(path, part, _decoded(left), _decoded(right))
+    else:
+        yield from _binary(path, part, left, right)
+
+
+def _is_text(data: bytes) -> bool:
+    return b"\0" not in data[: 1 << 16] and sum(byte < 9 for byte in data[:4096]) == 0 and _is_utf8(data)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data[: 1 << 16].decode()
+    except UnicodeDecodeError as error:
+        return error.start > (1 << 16) - 4
+    return True
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
+
+
+# --- texts ------------------------------------------------------------------------------------------
+
+
+def _lines(path: str, part: str, left: str, right: str) -> Iterator[Difference]:
+    here, there = left.split("\n"), right.split("\n")
+    if sorted(here) == sorted(there):
+        changed = [n for n, (a, b) in enumerate(zip(here, there, strict=True)) if a != b]
+        first, last = changed[0], changed[-1] + 1
+        yield _texts(
+            path, _joined(part, "order of lines"), " ".join(here[first:last]), " ".join(there[first:last])
+        )
+        return
+    for number, before, after in _hunks(here, there):
+        yield _texts(path, _joined(part, f"line {number + 1}"), before, after)
+
+
+def _joined(part: str, rest: str) -> str:
+    return f"{part}!{rest}" if part else rest
+
+
+def _hunks(here: list[str], there: list[str]) -> Iterator[tuple[int, str, str]]:
+    """Yield number, text and other text of the lines that differ; numbers are those of the left side."""
+    if len(here) == len(there) or max(len(here), len(there)) > _LINES:
+        for number, (one, two) in enumerate(zip_longest(here, there, fillvalue="")):
+            if one != two:
+                yield number, one, two
+        return
+    matcher = difflib.SequenceMatcher(None, here, there, autojunk=False)
+    for word, first, last, start, end in matcher.get_opcodes():
+        if word == "equal":
+            continue
+        for n, (one, two) in enumerate(zip_longest(here[first:last], there[start:end], fillvalue="")):
+            yield min(first + n, max(first, last - 1)), one, two
+
+
+# --- everything else --------------------------------------------------------------------------------
+
+
+def _binary(path: str, part: str, left: bytes, right: bytes) -> Iterator[Difference]:
+    here, there = (_STRINGS.findall(data) for data in (left, right))
+    gone, new = _less(here, there), _less(there, here)
+    if gone or new:
+        for one, two in list(zip_longest(gone, new, fillvalue=b""))[:_SAMPLES]:
+            yield _texts(path, part, one.decode("ascii"), two.decode("ascii"))
+        return
+    if here != there:
+        yield _texts(path, part, " ".join(map(_decoded, here)), " ".join(map(_decoded, there)))
+        return
+    yield _numbers(path, part, left, right)
+
+
+def _less(these: list[bytes], those: list[bytes]) -> list[bytes]:
+    """Return the strings of which there are more here than there."""
+    many = Counter(these) - Counter(those)
+    return [text for text in dict.fromkeys(these) if text in many]
+
+
+def _numbers(path: str, part: str, left: bytes, right: bytes) -> Difference:
+    """Return the bytes that differ first, as a number that means something or in hexadecimal."""
+    at = next(
+        (n for n, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right))
+    )
+    for form, size in (("<Q", 8), ("<I", 4), (">I", 4)):
+        for start in (at // size * size, at, at - 1, at - 2, at - 3):
+            if start >= 0 and start + size <= min(len(left), len(right)):
+                one, two = (struct.unpack_from(form, data, start)[0] for data in (left, right))
+                if _is_address(one) and _is_address(two):
+                    return _texts(path, part, f"{one:#x}", f"{two:#x}")
+                if size == 4 and _is_time(one) and _is_time(two):
+                    return _texts(path, part, str(one), str(two))
+    window = slice(max(0, at - 4), at + 12)
+    return _texts(path, part, f"{left[window].hex(' ')} at {at:#x}", f"{right[window].hex(' ')} at {at:#x}")
+
+
+def _is_address(value: int) -> bool:
+    """Whether a program of 64 bits may have something at that address."""
+    return 0x5500_0000_0000 <= value < 0x5700_0000_0000 or 0x7E00_0000_0000 <= value < 0x8000_0000_0000
+
+
+def _is_time(value: int) -> bool:
+    """Whether it is a time, in seconds, from 1979 to 2050."""
+    return 283_996_800 <= value < 2_524_608_000

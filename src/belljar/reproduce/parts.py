@@ -1,0 +1,197 @@
+"""A file as named parts: members of archives, what was compressed, sections of ELF files, and their headers.
+
+Where two files differ, the part says what a number of a byte cannot: the time stamp of one member, one
+section, the order of members. A header becomes a line of text, `mtime 315619200 uid 1000`, so that it is
+compared and read like any other text. Parts within parts are joined by `!`: `a.tar.gz!data!x.o!.rodata`.
+
+Bytes are hostile: whatever is damaged, too large or nested too deeply is one part, as it is.
+"""
+
+import gzip
+import io
+import lzma
+import struct
+import tarfile
+import zipfile
+from bz2 import BZ2File
+from collections.abc import Callable, Iterator
+from typing import IO
+
+from belljar.build.regions import Regions
+
+_LIMIT = 256 << 20
+"""Bytes of one unpacked part; a larger one stays packed."""
+_DEPTH = 4
+_MEMBERS = 20_000
+_AR = b"!<arch>\n"
+_BAD = (OSError, EOFError, ValueError, KeyError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
+_BAD_TOO = (struct.error, NotImplementedError, RuntimeError, UnicodeError, OverflowError, MemoryError)
+
+Parts = dict[str, bytes]
+
+
+def parts(data: bytes, depth: int = _DEPTH) -> Parts:
+    """Return the parts of a file by name; what has none is one part without a name."""
+    found = _split(data) if depth else None
+    if not found:
+        return {"": data}
+    whole: Parts = {}
+    for name, content in found.items():
+        inner = {"": content} if name.startswith("(") else parts(content, depth - 1)
+        for rest, part in inner.items():
+            whole[f"{name}!{rest}" if rest else name] = part
+    return whole
+
+
+def _split(data: bytes) -> Parts | None:
+    try:
+        for matches, split in _KINDS:
+            if matches(data):
+                return dict(split(data))
+    except (*_BAD, *_BAD_TOO):
+        return None
+    return None
+
+
+def _gzip(data: bytes) -> Iterator[tuple[str, bytes]]:
+    flags, mtime, _, system = struct.unpack_from("<BIBB", data, 3)
+    name = data[10:].split(b"\0", 1)[0] if flags & 0x08 and not flags & 0x04 else b""
+    yield "(header)", b"mtime %d system %d name %s" % (mtime, system, name)
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        yield "data", _read(file)
+
+
+def _xz(data: bytes) -> Iterator[tuple[str, bytes]]:
+    yield "(blocks)", data[-32:].hex().encode()
+    with lzma.LZMAFile(io.BytesIO(data)) as file:
+        yield "data", _read(file)
+
+
+def _bz2(data: bytes) -> Iterator[tuple[str, bytes]]:
+    yield "data", _read(BZ2File(io.BytesIO(data)))
+
+
+def _zstd(data: bytes) -> Iterator[tuple[str, bytes]]:
+    import zstandard
+
+    try:
+        yield "data", _read(zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data)))
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
+
+
+def _read(file: IO[bytes] | gzip.GzipFile | lzma.LZMAFile) -> bytes:
+    content = file.read(_LIMIT + 1)
+    if len(content) > _LIMIT:
+        raise ValueError("too large")
+    return content
+
+
+def _tar(data: bytes) -> Iterator[tuple[str, bytes]]:
+    names = _Names()
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+        for member in archive:
+            name = names.add(member.name)
+            yield (
+                f"({name})",
+                f"mtime {member.mtime} mode {member.mode:o} uid {member.uid} gid {member.gid} "
+                f"user {member.uname} group {member.gname} link {member.linkname}".encode(
+                    "utf-8", "surrogateescape"
+                ),
+            )
+            file = archive.extractfile(member) if member.isreg() else None
+            if file is not None:
+                yield name, _read(file)
+    yield "(order of members)", names.listed()
+
+
+def _zip(data: bytes) -> Iterator[tuple[str, bytes]]:
+    names, room = _Names(), _LIMIT
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for member in archive.infolist():
+            name = names.add(member.filename)
+            year, month, day, hour, minute, second = member.date_time
+            date = f"{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"
+            mode = member.external_attr >> 16
+            words = f"date {date} mode {mode:o} system {member.create_system} extra {member.extra.hex()}"
+            yield f"({name})", words.encode()
+            if member.file_size > room or member.flag_bits & 1:
+                raise ValueError("too large, or encrypted")
+            room -= member.file_size
+            yield name, archive.read(member)
+    yield "(order of members)", names.listed()
+
+
+def _ar(data: bytes) -> Iterator[tuple[str, bytes]]:
+    at, table, names = len(_AR), b"", _Names()
+    while at + 60 <= len(data):
+        label, mtime, uid, gid, mode, size = struct.unpack_from("16s12s6s6s8s10s", data, at)
+        start, length = at + 60, int(size)
+        content, label = data[start : start + length], label.rstrip()
+        if label == b"//":
+            table = content
+        elif label[1:].isdigit():
+            label = table[int(label[1:]) :].partition(b"\n")[0]
+        name = names.add(label.removesuffix(b"/").decode("utf-8", "surrogateescape") or "/")
+        words = b"mtime %s mode %s uid %s gid %s"
+        yield f"({name})", words % (mtime.strip(), mode.strip(), uid.strip(), gid.strip())
+        yield name, content
+        at = start + length + length % 2
+    yield "(order of members)", names.listed()
+
+
+def _elf(data: bytes) -> Iterator[tuple[str, bytes]]:
+    names, last, rest = _Names(), 0, bytearray()
+    for region in Regions(data).all:
+        if region.end <= region.start:
+            continue
+        yield names.add(region.section or "(no name)"), data[region.start : region.end]
+        rest += data[last : max(last, region.start)]
+        last = max(last, region.end)
+    if not names:
+        raise ValueError("no sections")
+    yield "(headers)", bytes(rest + data[last:])
+
+
+def _pyc(data: bytes) -> Iterator[tuple[str, bytes]]:
+    flags, stamp, size = struct.unpack_from("<III", data, 4)
+    yield "(header)", b"magic %s flags %d mtime %d size %d" % (data[:2].hex().encode(), flags, stamp, size)
+    yield "code", data[16:]
+
+
+class _Names:
+    """Names of members, each made unlike those before it."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._seen)
+
+    def add(self, name: str) -> str:
+        """Return the name, or `name#2` where it came before; raises ValueError for too many."""
+        if len(self._seen) >= _MEMBERS:
+            raise ValueError("too many members")
+        count = self._seen[name] = self._seen.get(name, 0) + 1
+        return name if count == 1 else f"{name}#{count}"
+
+    def listed(self) -> bytes:
+        """Return all names in their order, one a line."""
+        return "\n".join(self._seen).encode("utf-8", "surrogateescape")
+
+
+def _starts(*magic: bytes) -> Callable[[bytes], bool]:
+    return lambda data: data.startswith(magic)
+
+
+_KINDS: tuple[tuple[Callable[[bytes], bool], Callable[[bytes], Iterator[tuple[str, bytes]]]], ...] = (
+    (_starts(b"\x1f\x8b\x08"), _gzip),
+    (_starts(b"\xfd7zXZ\0"), _xz),
+    (_starts(b"BZh"), _bz2),
+    (_starts(b"\x28\xb5\x2f\xfd"), _zstd),
+    (_starts(b"PK\x03\x04", b"PK\x05\x06"), _zip),
+    (_starts(_AR), _ar),
+    (_starts(b"\x7fELF"), _elf),
+    (lambda data: data[257:262] == b"ustar", _tar),
+    (lambda data: data[2:4] == b"\r\n" and len(data) > 16, _pyc),
+)

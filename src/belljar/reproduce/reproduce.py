@@ -1,0 +1,119 @@
+"""From a subject to a result: build as usual, build with everything varied, and find out why they differ."""
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from belljar import fsys, proc
+from belljar.errors import UsageError
+from belljar.home import Home
+from belljar.reproduce.result import Result, causes_of, shown
+from belljar.reproduce.search import search
+from belljar.reproduce.subject import Subject
+from belljar.reproduce.trial import Laboratory
+from belljar.reproduce.variation import ALL, Influence, chosen, variable
+from belljar.types import Event, Progress, quiet
+
+_NO_LOCALE = "locale: only its name is varied: there is no localedef here to make another one"
+_FIXED_PATH = "path: not varied: the recipe's script says where its sources lie"
+_DIFFOSCOPE_SECONDS = 300
+_DIFFOSCOPE_LINES = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What to vary (empty: all), what not, variables of the environment besides, how many builds at most.
+
+    `keep` is a directory to be made, which gets the tree as usual and the one with everything varied.
+    """
+
+    vary: tuple[str, ...] = ()
+    dont_vary: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
+    most: int = 60
+    keep: Path | None = None
+
+    @property
+    def influences(self) -> tuple[Influence, ...]:
+        """What is varied. Raises UsageError for names that there are not."""
+        more = tuple(variable(name, value) for name, value in self.variables)
+        names = {item.name for item in more}
+        known = (*(item for item in ALL if item.name not in names), *more)
+        return chosen(known, self.vary, self.dont_vary)
+
+
+def reproduce(
+    make: Callable[[Path], Subject], options: Options, home: Home, progress: Progress = quiet
+) -> Result:
+    """Build what `make` returns for a directory of its own, vary what it might depend on, and compare.
+
+    Raises BuildError when it does not build as usual, InputError when it makes nothing, UsageError for
+    influences that there are not, HostError when this machine cannot run a sandbox.
+    """
+    _check(options.keep)
+    influences, started = options.influences, time.monotonic()
+    with fsys.staging(home.staging) as stage:
+        subject = make(stage / "pristine")
+        influences, notes = _possible(influences, subject)
+        lab = Laboratory(
+            subject=subject, influences=influences, stage=stage, progress=progress, limit=options.most
+        )
+        found = search(lab, influences)
+        differing = lab.seen() if found else ()
+        causes = causes_of(found, influences, differing)
+        result = Result(
+            subject=subject.title,
+            influences=influences,
+            builds=lab.builds,
+            seconds=time.monotonic() - started,
+            causes=causes,
+            differences=shown(differing, influences, causes),
+            notes=notes,
+            kept=str(options.keep or ""),
+            diffoscope=_diffoscope(stage, lab, progress) if found else "",
+        )
+        if options.keep is not None:
+            _keep(stage, options.keep)
+    return result
+
+
+def _check(keep: Path | None) -> None:
+    if keep is not None and keep.exists():
+        raise UsageError(f"--keep {keep}: exists already")
+    if keep is not None and not keep.absolute().parent.is_dir():
+        raise UsageError(f"--keep {keep}: there is no directory {keep.absolute().parent}")
+
+
+def _possible(
+    influences: tuple[Influence, ...], subject: Subject
+) -> tuple[tuple[Influence, ...], tuple[str, ...]]:
+    notes = []
+    names = {item.name for item in influences}
+    if "locale" in names and proc.find("localedef") is None:
+        notes.append(_NO_LOCALE)
+    if "path" in names and getattr(subject, "names_its_path", False):
+        notes.append(_FIXED_PATH)
+        influences = tuple(item for item in influences if item.name != "path")
+    return influences, tuple(notes)
+
+
+def _diffoscope(stage: Path, lab: Laboratory, progress: Progress) -> str:
+    """Return what diffoscope has to say of the two trees, where it is installed."""
+    if proc.find("diffoscope") is None or not (stage / "varied").is_dir():
+        return ""
+    progress(Event(stage="compare", subject="with diffoscope"))
+    trees = [lab.usual().tree, stage / "varied" / lab.usual().tree.name]
+    with contextlib.suppress(Exception):
+        done = proc.run(["diffoscope", "--text", "-", *trees], timeout=_DIFFOSCOPE_SECONDS)
+        return "\n".join(done.stdout.splitlines()[:_DIFFOSCOPE_LINES])
+    return ""
+
+
+def _keep(stage: Path, keep: Path) -> None:
+    keep.mkdir()
+    for name in ("usual", "varied"):
+        if (stage / name).is_dir():
+            shutil.move(stage / name, keep / name)

@@ -1,0 +1,189 @@
+"""What the search found, as values that are reported: causes, files, and what could not be varied."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from belljar.reproduce.difference import Difference, Spot
+from belljar.reproduce.evidence import FILE_TIMES, judge
+from belljar.reproduce.search import FAILURE, Found, How
+from belljar.reproduce.variation import CHANCE, Influence, Kind
+
+VERSION = 1
+"""Of the JSON form; raised when a key changes its meaning or goes."""
+_TITLES = {
+    FILE_TIMES: "the time stamps of files that the build makes",
+    "chance": "chance: nothing that could be varied",
+    "random": "random numbers",
+}
+_REMEDIES = {
+    FILE_TIMES: "tar --mtime=@$SOURCE_DATE_EPOCH, gzip -n, touch before zip",
+    "chance": "a race between jobs, a thread that is late, memory that was never written",
+    "random": "a fixed seed",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """An influence, or several that are needed together, that makes a difference at `spots`.
+
+    `through` are the influences that random numbers were seeded from, where they are the cause.
+    """
+
+    names: tuple[str, ...]
+    title: str
+    kind: Kind
+    how: How
+    spots: tuple[Spot, ...]
+    remedy: str
+    declared: bool = False
+    through: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for a report."""
+        return {
+            "influences": list(self.names),
+            "title": self.title,
+            "kind": self.kind,
+            "how": self.how,
+            "declared": self.declared,
+            "through": list(self.through),
+            "remedy": self.remedy,
+            "spots": [{"path": path, "part": part} for path, part in self.spots],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A difference with its kind and the names of its causes."""
+
+    difference: Difference
+    kind: Kind
+    causes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it for a report."""
+        item = self.difference
+        return {
+            "path": item.path,
+            "part": item.part,
+            "aspect": item.aspect,
+            "before": item.before,
+            "after": item.after,
+            "kind": self.kind,
+            "causes": list(self.causes),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What was built, what it depends on, and where that shows.
+
+    `notes` say what could not be varied, or only in part; `builds` is how many builds there were.
+    """
+
+    subject: str
+    influences: tuple[Influence, ...]
+    builds: int
+    seconds: float
+    causes: tuple[Cause, ...]
+    differences: tuple[Shown, ...]
+    notes: tuple[str, ...] = ()
+    kept: str = ""
+    diffoscope: str = ""
+
+    @property
+    def is_reproducible(self) -> bool:
+        """Whether nothing differs but by what is an input by convention."""
+        return all(cause.declared for cause in self.causes) and not self.unexplained
+
+    @property
+    def is_same(self) -> bool:
+        """Whether nothing differs at all."""
+        return not self.causes and not self.differences
+
+    @property
+    def unexplained(self) -> tuple[Shown, ...]:
+        """The differences that no cause was found for, though they do not follow from others."""
+        return tuple(item for item in self.differences if not item.causes and item.kind is not Kind.DERIVED)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report; docs/reproduce.md has the keys."""
+        return {
+            "kind": "reproduce",
+            "version": VERSION,
+            "subject": self.subject,
+            "reproducible": self.is_reproducible,
+            "builds": self.builds,
+            "seconds": round(self.seconds, 3),
+            "varied": [item.name for item in self.influences],
+            "causes": [cause.to_json() for cause in self.causes],
+            "differences": [item.to_json() for item in self.differences],
+            "notes": list(self.notes),
+            "kept": self.kept,
+            "diffoscope": self.diffoscope,
+        }
+
+
+def causes_of(
+    found: Sequence[Found], influences: Sequence[Influence], differences: Sequence[Difference]
+) -> tuple[Cause, ...]:
+    """Return what was found as causes; several seeds of one random number are one cause."""
+    known = {item.name: item for item in influences}
+    kinds = {item.spot: judge(item, influences).kind for item in differences}
+    merged = _merged(found, kinds)
+    causes = [_cause(item, known, kinds, through) for item, through in merged]
+    return tuple(sorted(causes, key=lambda cause: (cause.declared, -len(cause.spots), cause.names)))
+
+
+def _merged(found: Sequence[Found], kinds: dict[Spot, Kind]) -> Iterator[tuple[Found, tuple[str, ...]]]:
+    """Yield causes; where two or more of what seeds are made of write one thing, that is a random number."""
+    seeds = [item for item in found if set(item.names) <= CHANCE and item.how is not How.PROVED]
+    spots: list[Spot] = [spot for item in seeds for spot in item.spots]
+    shared = {spot for spot in spots if spots.count(spot) > 1 and kinds.get(spot) is not Kind.TIME}
+    if shared:
+        through = tuple(item.names[0] for item in seeds if item.spots & shared)
+        yield Found(names=("random",), spots=frozenset(shared), how=How.ALONE), through
+    for item in found:
+        rest = item.spots - shared if item in seeds else item.spots
+        if rest or not shared or item not in seeds:
+            yield Found(names=item.names, spots=rest, how=item.how), ()
+
+
+def _cause(
+    item: Found, known: dict[str, Influence], kinds: dict[Spot, Kind], through: tuple[str, ...]
+) -> Cause:
+    named = [known[name] for name in item.names if name in known]
+    kind = named[0].kind if named and not through else _kind(item, kinds)
+    titles = [one.title for one in named] if named and not through else [_TITLES[item.names[0]]]
+    remedies = [one.remedy for one in named] if named and not through else [_REMEDIES[item.names[0]]]
+    return Cause(
+        names=item.names,
+        title=", and ".join(titles) if item.how is How.TOGETHER else "; or ".join(titles),
+        kind=Kind.FAILURE if FAILURE in item.spots else kind,
+        how=item.how,
+        spots=tuple(sorted(item.spots)),
+        remedy=remedies[0],
+        declared=bool(named) and all(one.declared for one in named),
+        through=through,
+    )
+
+
+def _kind(item: Found, kinds: dict[Spot, Kind]) -> Kind:
+    if item.names[0] == FILE_TIMES:
+        return Kind.TIME
+    return Kind.RANDOM if item.names[0] == "random" else kinds.get(min(item.spots), Kind.CONTENT)
+
+
+def shown(
+    differences: Sequence[Difference], influences: Sequence[Influence], causes: Sequence[Cause]
+) -> tuple[Shown, ...]:
+    """Return differences with their kinds and causes."""
+    return tuple(
+        Shown(
+            difference=item,
+            kind=Kind.FAILURE if item.spot == FAILURE else judge(item, influences).kind,
+            causes=tuple(" + ".join(cause.names) for cause in causes if item.spot in cause.spots),
+        )
+        for item in differences
+    )

@@ -1,0 +1,210 @@
+"""What is built: a project with a command, or a recipe. Each is put into a directory, ready to be run there.
+
+A build may change its sources, so each gets a copy; all are copied from one that is made first, so that what
+an editor saves in the meantime is no difference. Of a project in git that is what git knows or would add:
+what an earlier build left would only be found up to date. What is compared is all that the command leaves
+behind (a project), or what it installs (a recipe).
+"""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from belljar import fsys, proc
+from belljar.errors import InputError
+from belljar.hermetic import project as projects
+from belljar.hermetic import sight
+from belljar.hermetic.plan import Plan
+from belljar.hermetic.request import PROJECT
+from belljar.reproduce.difference import matches
+from belljar.sandbox import Bind, Sandbox
+
+LEFT_OVERS = (
+    *("config.log", "config.status", "config.cache", "autom4te.cache", ".deps", "*.d"),
+    *("CMakeCache.txt", "CMakeFiles", "cmake_install.cmake", "CTestTestfile.cmake", "Testing"),
+    *("meson-logs", "meson-private", "meson-info", ".ninja_log", ".ninja_deps", "compile_commands.json"),
+    *(
+        ".fingerprint",
+        "incremental",
+        ".cargo-lock",
+        ".rustc_info.json",
+        "build.ninja",
+        "*.tmp",
+        "__pycache__",
+    ),
+)
+"""What build tools write for themselves: not compared, unless it is asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A build that can begin: its usual sandbox, the command, where its sources lie, what is compared."""
+
+    sandbox: Sandbox
+    command: tuple[str, ...]
+    sources: Path
+    output: Path
+
+
+class Subject(Protocol):
+    """What is built."""
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Patterns of names that are not compared."""
+        ...
+
+    @property
+    def only(self) -> tuple[str, ...]:
+        """Patterns of names that alone are compared; none: all."""
+        ...
+
+    def prepare(self, place: Path) -> Ready:
+        """Put the sources into a new directory `place`."""
+        ...
+
+    def finish(self, ready: Ready) -> None:
+        """Do what belongs to the build after its command."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A directory and a command, as `belljar run` plans it; `pristine` is where its sources are copied to.
+
+    `only`: patterns of what is compared (empty: all), `everything`: compare left-overs of tools, too.
+    """
+
+    plan: Plan
+    pristine: Path
+    only: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    everything: bool = False
+
+    @property
+    def title(self) -> str:
+        """What it is called."""
+        return f"{self.plan.project}: {' '.join(self.plan.build.command)}"
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Patterns of names that are not compared."""
+        own = () if self.everything else LEFT_OVERS
+        return (*projects.VERSION_CONTROL, *own, *self.ignore)
+
+    def prepare(self, place: Path) -> Ready:
+        """Put the sources into a new directory `place`."""
+        sources = place / "project"
+        _copy(self._kept, sources)
+        projects.make_outputs(sources, self.plan.build.outputs)
+        usual = self.plan.build.sandbox
+        operations = [
+            replace(item, source=self._moved(item.source, sources)) if isinstance(item, Bind) else item
+            for item in usual.operations
+        ]
+        for name in self._version_control:
+            (sources / name).mkdir(exist_ok=True)
+            operations = [item for item in operations if item.target != f"{PROJECT}/{name}"]
+            operations.append(Bind(source=str(self.plan.project / name), target=f"{PROJECT}/{name}"))
+        return Ready(
+            sandbox=replace(usual, operations=tuple(operations)),
+            command=self._command,
+            sources=sources,
+            output=sources,
+        )
+
+    def finish(self, ready: Ready) -> None:
+        """Refuse a command that wrote nothing: any two such trees are the same."""
+        before = {entry.path for entry in fsys.walk(self._kept)}
+        stamped = (entry for entry in fsys.walk(ready.output) if entry.is_file)
+        for entry in stamped:
+            if matches(entry.path, self.ignored):
+                continue
+            if entry.path not in before or fsys.sha256(ready.output / entry.path) != fsys.sha256(
+                self._kept / entry.path
+            ):
+                return
+        raise InputError(
+            f"{self.title}: wrote no file, so there is nothing to compare",
+            hint="is there something left of an earlier build? Remove it first: make clean, cargo clean",
+        )
+
+    @property
+    def _version_control(self) -> list[str]:
+        return [name for name in projects.VERSION_CONTROL if (self.plan.project / name).is_dir()]
+
+    @cached_property
+    def _kept(self) -> Path:
+        """Copy the project once, and return the copy."""
+        self.pristine.mkdir()
+        for path in self._files():
+            source, target = self.plan.project / path, self.pristine / path
+            if source.is_dir() and not source.is_symlink():
+                _copy(source, target)
+            elif os.path.lexists(source):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, target, follow_symlinks=False)
+        return self.pristine
+
+    def _files(self) -> Iterator[str]:
+        """Yield what belongs to the project, relative to it; a directory stands for all below it."""
+        words = ("git", "-C", self.plan.project, "ls-files", "-z", "-co", "--exclude-standard")
+        if (self.plan.project / ".git").exists() and proc.find("git"):
+            done = proc.run(words)
+            if done.status == 0:
+                yield from filter(None, done.stdout.split("\0"))
+                yield from self.plan.profile.fetch_writes
+                return
+        outputs = set(self.plan.build.outputs) | set(projects.VERSION_CONTROL)
+        yield from sorted(name for name in os.listdir(self.plan.project) if name not in outputs)
+
+    def _moved(self, source: str, sources: Path) -> str:
+        top = str(self.plan.project)
+        inside = source == top or source.startswith(f"{top}/")
+        return str(sources) + source.removeprefix(top) if inside else source
+
+    @cached_property
+    def _command(self) -> tuple[str, ...]:
+        first, *rest = self.plan.build.command
+        program = sight.search(self.plan.build.sandbox, first)
+        if program is None and "/" not in first:
+            hint = "for tools outside /usr: --tools DIRECTORY"
+            raise InputError(f"{first}: not found in the sandbox", hint=hint)
+        return (program or first, *rest)
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, symlinks=True, ignore_dangling_symlinks=True, dirs_exist_ok=True)
+
+
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    "cargo": ("cargo", "build", "--release", "--offline"),
+    "cmake": ("sh", "-euc", "cmake -S . -B build && cmake --build build"),
+    "go": ("go", "build", "-o", "./", "./..."),
+    "make": ("sh", "-euc", "[ -e Makefile ] || [ -e makefile ] || [ -e GNUmakefile ] || ./configure; make"),
+    "maven": ("mvn", "--offline", "--quiet", "package"),
+    "meson": ("sh", "-euc", "meson setup build && meson compile -C build"),
+    "npm": ("npm", "run", "build"),
+    "pip": ("python3", "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-w", "dist", "."),
+    "zig": ("zig", "build"),
+}
+"""How a project is built where nothing else is said, by the name of its profile."""
+
+
+def usual_command(profile: str, project: Path) -> tuple[str, ...]:
+    """Return how a project of that profile is built; raises InputError where that is not known."""
+    if profile in COMMANDS:
+        return COMMANDS[profile]
+    raise InputError(
+        f"{project}: no recipe and no project that belljar knows",
+        hint="say how it is built: belljar reproduce DIR -- CMD...",
+    )

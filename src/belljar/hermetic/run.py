@@ -6,13 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from belljar.errors import HostError, InputError
-from belljar.hermetic import machine, project, sight, tools
+from belljar.hermetic import project, sight, tools
 from belljar.hermetic.plan import Plan, Step
 from belljar.hermetic.reached import Reached
 from belljar.hermetic.record import Record
 from belljar.hermetic.relay import Streams, relayed
 from belljar.hermetic.request import MARK, Request
-from belljar.sandbox import Bind, Outcome, Policy, SandboxError, Trace
+from belljar.sandbox import Bind, Outcome, Policy, SandboxError, Trace, machine
 from belljar.sandbox import run as run_sandbox
 
 SEED = "belljar"

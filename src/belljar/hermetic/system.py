@@ -12,9 +12,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from belljar.hermetic import machine
 from belljar.hermetic.request import HOME, MACHINE, MARK
-from belljar.sandbox import Bind, Devices, Directory, File, Operation, Proc, Symlink, Tmpfs
+from belljar.sandbox import Bind, Devices, Directory, File, Operation, Proc, Symlink, Tmpfs, machine
 
 PATH = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
 _TOPS = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")

@@ -1,8 +1,8 @@
 """What machine a command finds: /proc's account of the kernel, the same everywhere, as files of this room.
 
 Build scripts look there for the CPU's model, its number of cores, free memory, the kernel's version and what
-it was started with; each would differ from machine to machine. `machine/` holds what they find instead, a
-dot in a name standing for a slash; what nobody needs to build is empty. Processes of the sandbox itself
+it was started with; each would differ from machine to machine. `machine_files/` holds what they find instead,
+a dot in a name standing for a slash; what nobody needs to build is empty. Processes of the sandbox itself
 (/proc/self and the like), the kernel's own filesystems and limits stay real.
 
 Rejected: a /proc without all this (`subset=pid`). JVMs and Node fail in odd ways where /proc/meminfo and
@@ -13,11 +13,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from belljar.sandbox import Bind
+from belljar.sandbox.operations import Bind
 
 RELEASE, PROCESSORS, MEMORY = "6.1.0", 2, 8 << 30
-"""A kernel's version, a number of CPUs, bytes of memory: as the files of `machine/` have them."""
-_ROOM = Path(__file__).parent / "machine"
+"""A kernel's version, a number of CPUs, bytes of memory: as those files have them."""
+_ROOM = Path(__file__).parent / "machine_files"
 _CPUINFO = "cpuinfo."
 _EMPTY = (
     *("buddyinfo", "config.gz", "consoles", "devices", "diskstats", "interrupts", "iomem", "ioports"),

@@ -56,11 +56,12 @@ def judge(item: Difference, varied: Iterable[Influence], now: float | None = Non
         return Evidence(kind=Kind.DERIVED)
     known = list(varied)
     marked = [one for one in known if _is_marked(one, before, after)]
+    matching = frozenset(one.name for one in known if _has_value(one, before, after))
     if marked:
-        return Evidence(kind=marked[0].kind, proved=frozenset(one.name for one in marked))
+        proved = frozenset(one.name for one in marked)
+        return Evidence(kind=marked[0].kind, proved=proved, likely=matching - proved)
     if _is_now(before, now) and _is_now(after, now):
         return Evidence(kind=Kind.TIME, proved=frozenset({FILE_TIMES}))
-    matching = frozenset(one.name for one in known if _has_value(one, before, after))
     if matching:
         kinds = {one.name: one.kind for one in known}
         return Evidence(kind=kinds[min(matching)], likely=matching)
@@ -94,7 +95,7 @@ def _dates(moment: int) -> Iterator[str]:
         yield time.strftime(form, day)
     month, number, year = time.strftime("%b", day), day.tm_mday, day.tm_year
     yield from (f"{month} {number:2} {year}", f"{month} {number} {year}", f"{number} {month} {year}")
-    yield from (f"{month} {number:2} {day.tm_hour:02}:", f"V{month[:2]} {number:2}")
+    yield f"{month} {number:2} {day.tm_hour:02}:"
 
 
 def _is_now(text: str, now: float | None) -> bool:

@@ -62,7 +62,7 @@ def reproduce(
             subject=subject, influences=influences, stage=stage, progress=progress, limit=options.most
         )
         found = search(lab, influences)
-        differing = lab.seen() if found else ()
+        differing = lab.seen()
         causes = causes_of(found, influences, differing)
         result = Result(
             subject=subject.title,

@@ -18,7 +18,7 @@ _TITLES = {
 }
 _REMEDIES = {
     FILE_TIMES: "tar --mtime=@$SOURCE_DATE_EPOCH, gzip -n, touch before zip",
-    "chance": "a race between jobs, a thread that is late, memory that was never written",
+    "chance": "a race between jobs, the monotonic clock (names of temporary files), memory never written to",
     "random": "a fixed seed",
 }
 
@@ -137,10 +137,11 @@ def causes_of(
 
 
 def _merged(found: Sequence[Found], kinds: dict[Spot, Kind]) -> Iterator[tuple[Found, tuple[str, ...]]]:
-    """Yield causes; where two or more of what seeds are made of write one thing, that is a random number."""
+    """Yield causes; what the clock and more that seeds are made of write is a random number."""
     seeds = [item for item in found if set(item.names) <= CHANCE and item.how is not How.PROVED]
     spots: list[Spot] = [spot for item in seeds for spot in item.spots]
-    shared = {spot for spot in spots if spots.count(spot) > 1 and kinds.get(spot) is not Kind.TIME}
+    timed = {spot for item in seeds if {"clock", "random"} & set(item.names) for spot in item.spots}
+    shared = {spot for spot in timed if spots.count(spot) > 1 and kinds.get(spot) is not Kind.TIME}
     if shared:
         through = tuple(item.names[0] for item in seeds if item.spots & shared)
         yield Found(names=("random",), spots=frozenset(shared), how=How.ALONE), through

@@ -26,13 +26,14 @@ from belljar.reproduce.variation import Influence
 FAILURE: Spot = ("", "exit status")
 """Where a build differs that does not succeed."""
 _CHANCY = "aslr"
-_TRIES = 3
+_TRIES = 5
 
 
 class How(enum.StrEnum):
     """How an influence was found to be a cause."""
 
     PROVED = "its value stands in the output"
+    ONCE = "seen once, and not again under the same conditions"
     ALONE = "varied alone, it makes the difference"
     EXCLUDED = "without it, nothing differs"
     TOGETHER = "needed together, none makes the difference alone"
@@ -106,13 +107,21 @@ class _Search:
         left = self._differs(rest) if len(rest) < len(self._names) else _spots(everything)
         if left and not unstable:
             unstable = self._unstable()
-            left -= {spot for item in unstable for spot in item.spots}
+        left -= {spot for item in unstable for spot in item.spots}
         found = [Found(names=(name,), spots=spots, how=How.PROVED) for name, spots in proved.items()]
         if left:
             found += self.split(rest, left, shown=True)
         found += self._weak(self._group(likely - proved.keys()), everything, alone=not found)
-        found = self._attribute(found, everything, unstable)
-        return (*unstable, *found)
+        if not found and not unstable:
+            return (self._chancy(everything),)
+        return (*unstable, *self._attribute(found, everything, unstable))
+
+    def _chancy(self, everything: tuple[Difference, ...]) -> Found:
+        """Return what may differ or not where addresses are random; else it was chance."""
+        spots = self._differs((_CHANCY,)) if _CHANCY in self._names else frozenset()
+        if spots:
+            return Found(names=(_CHANCY,), spots=spots, how=How.ALONE)
+        return Found(names=("chance",), spots=_spots(everything), how=How.ONCE)
 
     def _suspects(self, everything: Sequence[Difference]) -> tuple[dict[str, frozenset[Spot]], set[str]]:
         proved: dict[str, frozenset[Spot]] = {}

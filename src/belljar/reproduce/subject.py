@@ -8,6 +8,7 @@ behind (a project), or what it installs (a recipe).
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -125,13 +126,11 @@ class Project:
     def finish(self, ready: Ready) -> None:
         """Refuse a command that wrote nothing: any two such trees are the same."""
         before = {entry.path for entry in fsys.walk(self._kept)}
-        stamped = (entry for entry in fsys.walk(ready.output) if entry.is_file)
-        for entry in stamped:
-            if matches(entry.path, self.ignored):
+        for entry in fsys.walk(ready.output):
+            here, there = ready.output / entry.path, self._kept / entry.path
+            if not entry.is_file or matches(entry.path, self.ignored):
                 continue
-            if entry.path not in before or fsys.sha256(ready.output / entry.path) != fsys.sha256(
-                self._kept / entry.path
-            ):
+            if entry.path not in before or fsys.sha256(here) != fsys.sha256(there):
                 return
         raise InputError(
             f"{self.title}: wrote no file, so there is nothing to compare",
@@ -148,11 +147,9 @@ class Project:
         self.pristine.mkdir()
         for path in self._files():
             source, target = self.plan.project / path, self.pristine / path
-            if source.is_dir() and not source.is_symlink():
-                _copy(source, target)
-            elif os.path.lexists(source):
+            if os.path.lexists(source):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, target, follow_symlinks=False)
+                _copy_entry(source, target)
         return self.pristine
 
     def _files(self) -> Iterator[str]:
@@ -160,7 +157,8 @@ class Project:
         words = ("git", "-C", self.plan.project, "ls-files", "-z", "-co", "--exclude-standard")
         if (self.plan.project / ".git").exists() and proc.find("git"):
             done = proc.run(words)
-            if done.status == 0:
+            # What is no UTF-8 cannot be told from what is replaced in it.
+            if done.status == 0 and "\ufffd" not in done.stdout:
                 yield from filter(None, done.stdout.split("\0"))
                 yield from self.plan.profile.fetch_writes
                 return
@@ -182,8 +180,25 @@ class Project:
         return (program or first, *rest)
 
 
+def _copy_entry(source: Path, target: Path) -> None:
+    """Copy whatever it is; devices, sockets and pipes are no sources."""
+    mode = source.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        target.symlink_to(os.readlink(source))
+    elif stat.S_ISREG(mode):
+        shutil.copyfile(source, target)
+        target.chmod(mode & 0o777 | 0o600)
+    elif stat.S_ISDIR(mode):
+        _copy(source, target)
+
+
 def _copy(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, symlinks=True, ignore_dangling_symlinks=True, dirs_exist_ok=True)
+    target.mkdir(parents=True, exist_ok=True)
+    for entry in fsys.walk(source):
+        if entry.is_dir:
+            (target / entry.path).mkdir(exist_ok=True)
+        else:
+            _copy_entry(source / entry.path, target / entry.path)
 
 
 COMMANDS: Mapping[str, tuple[str, ...]] = {

@@ -69,6 +69,7 @@ class Laboratory:
             built = self._build("usual", frozenset())
             if built.failure is not None:
                 raise self._failed(built)
+            _make_readable(built.tree)
             self._usual = built
         return self._usual
 
@@ -103,6 +104,7 @@ class Laboratory:
         if built.failure is not None:
             path, part = FAILURE
             return (Difference(path=path, part=part, before="0", after=built.failure),)
+        _make_readable(built.tree)
         found = differences(usual.tree, built.tree, self.subject.ignored, self.subject.only)
         if name != "varied":
             fsys.remove_tree(self.stage / name)
@@ -176,6 +178,16 @@ class Laboratory:
             tail=tail(kept, _TAIL),
             hint="make it build hermetically first: belljar run, belljar build",
         )
+
+
+def _make_readable(tree: Path) -> None:
+    """Let its owner look into all of a tree, whatever modes a build has left."""
+    for top, directories, files in os.walk(tree):
+        for name in (*directories, *files):
+            path = Path(top, name)
+            mode, needed = path.lstat().st_mode, 0o700 if name in directories else 0o400
+            if not path.is_symlink() and mode & needed != needed:
+                path.chmod(mode & 0o7777 | needed)
 
 
 def tail(log: Path, count: int) -> tuple[str, ...]:

@@ -109,6 +109,14 @@ def variable(name: str, value: str) -> Influence:
     )
 
 
+_LOCALE_NAMES = tuple(
+    f"V{name}y"
+    for name in (
+        *("Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Jan", "Feb", "Mar", "Apr", "May"),
+        *("Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+    )
+)
+"""Names of days and months in the varied locale (varied.locale)."""
 ALL: tuple[Influence, ...] = (
     *(variable(name, value) for name, value in _ENVIRONMENT.items()),
     Influence(
@@ -123,16 +131,16 @@ ALL: tuple[Influence, ...] = (
         name="home",
         title="the home directory",
         kind=Kind.PATH,
-        changes={"home": "/varied/home"},
-        marks=("/varied/home",),
+        changes={"home": "/home/varied"},
+        marks=("/home/varied",),
         remedy="write no path below $HOME into outputs",
     ),
     Influence(
         name="tmpdir",
         title="the directory for temporary files",
         kind=Kind.PATH,
-        changes={"temporary": "/varied/temporary"},
-        marks=("/varied/temporary",),
+        changes={"temporary": "/tmp/varied"},
+        marks=("/tmp/varied",),
         remedy="write no path below $TMPDIR into outputs",
     ),
     Influence(
@@ -156,7 +164,7 @@ ALL: tuple[Influence, ...] = (
         title="the locale: sort order, decimal point, names of months",
         kind=Kind.LOCALE,
         changes={"locale": "vr_VR"},
-        marks=("vr_VR",),
+        marks=("vr_VR", *_LOCALE_NAMES),
         remedy="LC_ALL=C before sort, ls, date",
     ),
     Influence(

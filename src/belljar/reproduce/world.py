@@ -16,7 +16,8 @@ from belljar.sandbox import Bind, Policy, Sandbox, Symlink, Tmpfs, Trace
 
 LOCALES = "/run/belljar/locale"
 """Where a build sees locales that its system does not have (LOCPATH of glibc)."""
-_FAKES = "/run/belljar/"
+_HIDING = ("LC_ALL", "TAR_OPTIONS")
+"""Variables of a hermetic run that keep an influence from showing, or that are set anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +124,7 @@ class World:
             own |= {"CARGO_BUILD_JOBS": str(self.jobs)}
         if "JOBS" in usual:
             own["JOBS"] = str(self.jobs)
-        kept = {name: self._moved(value) for name, value in usual.items() if name != "LC_ALL"}
+        kept = {name: self._moved(value) for name, value in usual.items() if name not in _HIDING}
         return kept | own | dict(self.variables)
 
     def _moved(self, text: str) -> str:

@@ -3,14 +3,15 @@
 import json
 import os
 import stat
+from dataclasses import replace
 
 import pytest
 
 from belljar.errors import InputError
-from belljar.relocate import journal
+from belljar.relocate.edits import Edits
 from belljar.relocate.journal import DIRECTORY, Directory, Phase, Record, locked, reading
 from belljar.relocate.root import opened
-from belljar.relocate.steps import Create, Retarget, Rewrite
+from belljar.relocate.steps import Retarget, Rewrite, Small
 from belljar.splice import Splice
 
 RECORD = Record(
@@ -21,11 +22,18 @@ RECORD = Record(
         Rewrite(
             names=("bin/\udcfe\n", "twin"),
             size=99,
-            splices=(Splice(offset=3, old=b"/old", new=b"/new"), Splice(offset=9, old=b"\x00\xff", new=b"")),
+            splices=Edits.of(
+                [Splice(offset=3, old=b"/old", new=b"/new"), Splice(offset=9, old=b"\x00\xff", new=b"")]
+            ),
         ),
-        Rewrite(names=("b",), size=9, splices=(Splice(offset=5, old=b"/old", new=b"/new"),)),
+        Rewrite(
+            names=("b",),
+            size=9,
+            splices=Edits.of([Splice(offset=5, old=b"/old", new=b"/new")]),
+            witness=Splice(offset=5, old=b"o", new=b"\xff"),
+        ),
         Retarget(path="lib", old=b"/old/x", new=b"\xfe"),
-        Create(path="bin/.x", content=b"#!\xff", mode=0o755),
+        Small(path="bin/.x", old=None, new=b"#!\xff", mode=0o755),
     ),
     directories={"": Directory(mode=0o755, times=(1, 2)), "bin": Directory(mode=0o2555, times=(-1, 2**62))},
     notes=("bin/y: stays",),
@@ -95,6 +103,10 @@ HOSTILE = {
     "a mode out of range": {"create": "x", "content": "", "mode": 1 << 20},
     "bytes that are no base64": {"link": "x", "old": {"base64": "?"}, "new": ""},
     "another step": {"device": "x"},
+    "edits without a file": {"edits": [[0, 0]]},
+    "edits that overlap those of the line before": {"file": ["x"], "size": 1, "edits": [[1, 0]], "before": 1},
+    "a witness of an unknown pair": {"file": ["x"], "size": 1, "edits": [], "witness": [0, 9]},
+    "a witness that is no edit": {"file": ["x"], "size": 1, "edits": [], "witness": 5},
 }
 
 
@@ -104,7 +116,8 @@ def test_a_hostile_step_is_refused(tmp_path, step):
     head = path.read_bytes().splitlines()[0]
     pair = json.dumps({"pair": ["/old", "/new"]}).encode()
     sound = json.dumps({"file": ["x"], "size": 1, "edits": [[0, 0], [4, 0]]}).encode()
-    for lines, is_sound in (([pair, sound], True), ([pair, json.dumps(step).encode()], False)):
+    before = [b'{"edits":[[0,0]]}'] if "before" in step else []
+    for lines, is_sound in (([pair, sound], True), ([pair, *before, json.dumps(step).encode()], False)):
         path.write_bytes(b"\n".join([head, *lines, b'{"steps":1}']))
         if is_sound:
             assert len(read(tmp_path).steps) == 1
@@ -116,7 +129,7 @@ def test_a_hostile_step_is_refused(tmp_path, step):
 @pytest.mark.parametrize(
     "change",
     [
-        {"belljar-relocation": 2},
+        {"belljar-relocation": 3},
         {"key": "../x"},
         {"key": 5},
         {"moves": [["a"]]},
@@ -148,4 +161,23 @@ def test_other_names_in_the_directory_are_no_relocations(tmp_path):
     with opened(tmp_path) as root, reading(root) as book:
         assert book is not None
         assert book.entries() == [(1, Phase.APPLYING)]
-        assert journal.VERSION == 1
+
+
+def test_many_edits_stand_in_short_lines_and_come_back(tmp_path):
+    edits = Edits.of(Splice(offset=at, old=b"/old", new=b"/new") for at in range(0, 100_000, 5))
+    record = replace(RECORD, steps=(Rewrite(names=("log",), size=100_000, splices=edits), *RECORD.steps))
+    with opened(tmp_path) as root, locked(root) as book:
+        book.begin(record)
+    assert read(tmp_path) == record
+    assert max(map(len, (tmp_path / DIRECTORY / "1.applying").read_bytes().splitlines())) < 100_000
+
+
+def test_a_journal_of_version_1_is_read_still(tmp_path):
+    path = written(tmp_path)
+    lines = [
+        *(b'{"belljar-relocation":1,"key":"0a","tree":"/t","moves":[],"notes":[],"directories":{}}',),
+        *(b'{"pair":["/old","/new"]}', b'{"file":["x"],"size":9,"edits":[[3,0]]}', b'{"steps":1}'),
+    ]
+    path.write_bytes(b"\n".join(lines))
+    edits = Edits.of([Splice(offset=3, old=b"/old", new=b"/new")])
+    assert read(tmp_path).steps == (Rewrite(names=("x",), size=9, splices=edits),)

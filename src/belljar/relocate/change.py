@@ -17,12 +17,12 @@ class FileChange:
     """A regular file's edits. `kind` is what it was treated as (text, elf, bytes, archive, ...).
 
     `aliases` are its other names: hard links, which stay linked. `reasons` says what is done, one line
-    for each sort of edit.
+    for each sort of edit. Where there may be millions of edits, `Edits` hold them.
     """
 
     path: str
     kind: str
-    splices: tuple[Splice, ...] = ()
+    splices: Sequence[Splice] = ()
     reasons: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
 

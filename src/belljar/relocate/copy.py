@@ -1,27 +1,25 @@
 """Copying a tree to where it is to live, rewriting it on the way.
 
-The kernel copies (copy_file_range, which shares the blocks where the filesystem can); then the
-recorded places of the copy are compared and overwritten, so that no file passes through this process and
-nothing is read but hit bytes. Hard links stay linked, holes stay holes, symbolic links are rewritten,
-modes and modification times are kept; owners and extended attributes are not: an artifact has none.
+The kernel copies all but small files (belljar.relocate.inode), and shares blocks where the filesystem can;
+then the recorded places of the copy are compared and overwritten. Hard links stay linked, holes stay holes,
+symbolic links are rewritten, modes and modification times are kept; owners and extended attributes are not:
+an artifact has none.
 
 The target is a new directory that nobody sees yet. An error or a crash leaves it half done, and the
 caller discards it (belljar.fsys.staging); the source is never touched.
 """
 
-import errno
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
-from belljar.errors import InputError, IntegrityError
-from belljar.fsys import CHUNK, Entry, explained, walk
+from belljar.errors import InputError
+from belljar.fsys import Entry, explained, walk
 from belljar.references import Bound, Table
+from belljar.relocate import inode
 from belljar.relocate.apply import Places, check, check_twins, missing, patch, retargeted, rewrite_file
 from belljar.types import Event, Progress, quiet
 
-_NO_COPY_RANGE = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
 _REPORT_EVERY = 1 << 24  # bytes
 
 
@@ -103,70 +101,35 @@ class _Copy:
         if places:
             self.met.add(entry.path)
         if entry.info.st_nlink > 1:
-            inode = (entry.info.st_dev, entry.info.st_ino)
-            first = self.first.setdefault(inode, entry.path)
+            key = (entry.info.st_dev, entry.info.st_ino)
+            first = self.first.setdefault(key, entry.path)
             check_twins(self.source / entry.path, places, self.table.places(first, self.source))
             if first != entry.path:
                 os.link(self.target / first, self.target / entry.path)
                 return
-        source = os.open(self.source / entry.path, os.O_RDONLY | os.O_NOFOLLOW)
+        path = f"{self.source}/{entry.path}"  # a Path would take as long as the copying of a small file
+        source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            self.copy_content(source, entry, places)
+            self.copy_content(source, path, entry, places)
         finally:
             os.close(source)
 
-    def copy_content(self, source: int, entry: Entry, places: Places) -> None:
+    def copy_content(self, source: int, path: str, entry: Entry, places: Places) -> None:
         """Copy the open file `source`, rewrite the copy, give it its mode and time."""
         info = entry.info
-        target = os.open(self.target / entry.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        target = os.open(f"{self.target}/{entry.path}", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            for begin, end in _extents(source, info):
-                if _copy_range(source, target, begin, end) < end:
-                    raise IntegrityError(f"{self.source / entry.path}: became shorter while it was copied")
-            if info.st_blocks * 512 < info.st_size:
-                os.ftruncate(target, info.st_size)  # a hole at the end
-            check(target, self.source / entry.path, places, self.old)
-            if any(isinstance(place, Bound) for place in places):
-                self.late[entry.path] = info
-            else:
-                patch(target, places, self.new)
+            inode.fill(source, target, (), subject=path)
+            if places:
+                check(target, Path(path), places, self.old)
+                if any(isinstance(place, Bound) for place in places):
+                    self.late[entry.path] = info
+                else:
+                    patch(target, places, self.new)
             os.fchmod(target, stat.S_IMODE(info.st_mode))
             os.utime(target, ns=(info.st_atime_ns, info.st_mtime_ns))
         finally:
             os.close(target)
-
-
-def _extents(fd: int, info: os.stat_result) -> Iterator[tuple[int, int]]:
-    """Yield the (begin, end) of what is data: all of it, unless the file has holes."""
-    if info.st_blocks * 512 >= info.st_size:
-        yield 0, info.st_size
-        return
-    end = 0
-    while end < info.st_size:
-        try:
-            begin = os.lseek(fd, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole from here on
-                return
-            raise
-        end = os.lseek(fd, begin, os.SEEK_HOLE)
-        yield begin, end
-
-
-def _copy_range(source: int, target: int, begin: int, end: int) -> int:
-    """Copy bytes begin..end, in the kernel where it can; return how far it got."""
-    while begin < end:
-        try:
-            count = os.copy_file_range(source, target, end - begin, begin, begin)
-        except OSError as error:
-            if error.errno not in _NO_COPY_RANGE:
-                raise
-            count = 0
-        count = count or os.pwrite(target, os.pread(source, min(end - begin, CHUNK), begin), begin)
-        if not count:
-            break
-        begin += count
-    return begin
 
 
 def _close_directory(path: Path, info: os.stat_result) -> None:

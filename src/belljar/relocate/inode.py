@@ -16,13 +16,18 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from belljar.errors import HostError, IntegrityError
-from belljar.splice import Splice, in_place
+from belljar.relocate.edits import Edits
+from belljar.splice import Splice, spliced
 
 CHUNK = 1 << 20
-"""How many bytes are read at a time where the kernel cannot copy."""
+"""How many bytes pass through this process at a time."""
+SMALL = 1 << 17
+"""Files of fewer bytes are read and written: fewer calls than letting the kernel copy."""
+_NEAR = 1 << 12
+"""Edits with fewer bytes between them are compared and written together."""
 
 _NO_COPY_RANGE = {errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY}
 _NO_ATTRIBUTES = {errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM, errno.EACCES}
@@ -35,22 +40,79 @@ _SET_ID = stat.S_ISUID | stat.S_ISGID
 def fill(source: int, target: int, splices: Sequence[Splice], *, subject: str) -> None:
     """Write the open file `source` with its edits made to the empty open file `target`.
 
-    Raises IntegrityError when the source became shorter meanwhile.
+    Raises IntegrityError when the old bytes do not stand there, or the source became shorter meanwhile.
     """
-    info = os.fstat(source)
-    if in_place(splices):
+    info, edits = os.fstat(source), Edits.of(splices)
+    if info.st_size <= SMALL and not _is_sparse(info):
+        data = os.pread(source, info.st_size, 0)
+        if len(data) < info.st_size:
+            raise _shorter(subject)
+        _write(target, spliced(data, edits, subject=subject), 0)
+    elif edits.in_place:
         _copy(source, target, 0, info, info.st_size, subject)
         os.ftruncate(target, info.st_size)  # a hole at the end
-        for splice in splices:
-            _write(target, splice.new, splice.offset)
-        return
+        for begin, _old, new in runs(source, edits, subject=subject):
+            _write(target, new, begin)
+    else:
+        _fill_moved(source, target, info, edits, subject)
+
+
+def _fill_moved(source: int, target: int, info: os.stat_result, edits: Edits, subject: str) -> None:
+    """Copy what is between the edits to where they move it."""
     done = shift = 0
-    for splice in splices:
-        _copy(source, target, done, info, splice.offset, subject, shift)
-        _write(target, splice.new, splice.offset + shift)
-        done, shift = splice.end, shift + splice.growth
+    for begin, old, new in runs(source, edits, subject=subject):
+        _copy(source, target, done, info, begin, subject, shift)
+        _write(target, new, begin + shift)
+        done, shift = begin + len(old), shift + len(new) - len(old)
     _copy(source, target, done, info, info.st_size, subject, shift)
     os.ftruncate(target, info.st_size + shift)
+
+
+def runs(fd: int, splices: Iterable[Splice], *, subject: str) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield edits of an open file that are near each other as one: (offset, old bytes, new bytes).
+
+    Raises IntegrityError, which names `subject` and the offset, where the old bytes do not stand.
+    """
+    for begin, old, group in _groups(fd, splices):
+        if (other := _first_other(begin, old, group)) is not None:
+            raise IntegrityError(f"{subject}: offset {other}: other bytes than the plan expects")
+        parts, done = [], 0
+        for splice in group:
+            parts += [old[done : splice.offset - begin], splice.new]
+            done = splice.end - begin
+        yield begin, old, b"".join(parts)
+
+
+def first_other(fd: int, splices: Iterable[Splice]) -> int | None:
+    """Return the offset of the first place of an open file where the old bytes do not stand; None: all do."""
+    found = (_first_other(*group) for group in _groups(fd, splices))
+    return next((other for other in found if other is not None), None)
+
+
+def _first_other(begin: int, data: bytes, group: Iterable[Splice]) -> int | None:
+    for splice in group:
+        if data[splice.offset - begin : splice.end - begin] != splice.old:
+            return splice.offset
+    return None
+
+
+def _groups(fd: int, splices: Iterable[Splice]) -> Iterator[tuple[int, bytes, list[Splice]]]:
+    """Yield edits in groups that are near each other, with where they begin and what stands there."""
+    group: list[Splice] = []
+    size = 0
+    for splice in splices:
+        if group and (splice.offset > group[-1].end + _NEAR or size > CHUNK):
+            yield _group(fd, group)
+            group, size = [], 0
+        size += splice.offset - (group[-1].end if group else splice.offset) + len(splice.old + splice.new)
+        group.append(splice)
+    if group:
+        yield _group(fd, group)
+
+
+def _group(fd: int, group: list[Splice]) -> tuple[int, bytes, list[Splice]]:
+    begin = group[0].offset
+    return begin, os.pread(fd, group[-1].end - begin, begin), group
 
 
 def dress(source: int, target: int, info: os.stat_result, *, subject: str) -> None:
@@ -123,24 +185,31 @@ def _lost(subject: str, what: str) -> HostError:
     return HostError(f"{subject}: has {what}, which cannot be kept", hint="do it as root")
 
 
+def _shorter(subject: str) -> IntegrityError:
+    return IntegrityError(f"{subject}: became shorter while it was copied")
+
+
 def _copy(
     source: int, target: int, begin: int, info: os.stat_result, end: int, subject: str, shift: int = 0
 ) -> None:
     """Copy what is data in bytes begin..end, `shift` bytes further on in the target."""
     for first, last in _extents(source, info, begin, end):
         if _copy_range(source, target, first, last, shift) < last:
-            raise IntegrityError(f"{subject}: became shorter while it was copied")
+            raise _shorter(subject)
 
 
 def _extents(fd: int, info: os.stat_result, begin: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield the (begin, end) of what is data there: all of it, unless the file has holes."""
-    sparse = info.st_blocks * 512 < info.st_size
     while begin < end:
-        first, last = _next_data(fd, begin, end) if sparse else (begin, end)
+        first, last = _next_data(fd, begin, end) if _is_sparse(info) else (begin, end)
         if first >= end:
             return
         yield first, min(last, end)
         begin = last
+
+
+def _is_sparse(info: os.stat_result) -> bool:
+    return info.st_blocks * 512 < info.st_size
 
 
 def _next_data(fd: int, begin: int, end: int) -> tuple[int, int]:

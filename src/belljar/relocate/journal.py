@@ -9,9 +9,11 @@ A relocation of a relocated tree lies on top of the first; undoing takes the top
 file is complete and on the disk before it gets that name, so it is never half written.
 
 Lines of JSON: the head, one step each, the number of steps. A pair of byte strings, old and new, stands once,
-before its first use; `[offset, number of the pair]` is an edit. Bytes are text where they are UTF-8,
-else {"base64": ...}; paths keep undecodable bytes as surrogates. What was read is trusted no further than
-that: all paths stay inside the tree (belljar.relocate.root), and bytes are compared before each change.
+before its first use; `[offset, number of the pair]` is an edit. Of a file with many edits all but the last
+thousands stand in lines before it (`edits` alone), so that no line needs much memory. Bytes are text where
+they are UTF-8, else {"base64": ...}; paths keep undecodable bytes as surrogates. What was read is trusted no
+further than that: all paths stay inside the tree (belljar.relocate.root), and bytes are compared before each
+change.
 
 Rejected: a journal outside the tree, which a copy or a move of the tree would part from it; a line for each
 change that was made, since the bytes themselves tell (belljar.relocate.steps), and never lie.
@@ -21,6 +23,7 @@ import base64
 import contextlib
 import enum
 import fcntl
+import itertools
 import json
 import os
 import stat
@@ -30,13 +33,17 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from belljar.errors import HostError, InputError
+from belljar.relocate.edits import Edits, Pair
 from belljar.relocate.root import Root
-from belljar.relocate.steps import Create, Retarget, Rewrite, Step
+from belljar.relocate.steps import Retarget, Rewrite, Small, Step
 from belljar.splice import Splice
 
 DIRECTORY = ".belljar-relocation"
 """The journal's name in a tree; whoever walks a tree to change it leaves it out."""
-VERSION = 1
+VERSION = 2
+_KNOWN = (1, VERSION)
+"""Version 1 had all edits of a file in one line, and no witness."""
+_EDITS_A_LINE = 1 << 13
 PATIENCE = 3.0
 """For how many seconds to wait for another process that changes the tree."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -250,31 +257,47 @@ def _encode(record: Record) -> Iterator[bytes]:
         "directories": {path: [one.mode, *one.times] for path, one in record.directories.items()},
     }
     yield _line(head)
-    pairs: dict[tuple[bytes, bytes], int] = {}
+    pairs: dict[Pair, int] = {}
     for step in record.steps:
+        for pair in _pairs(step):
+            if pair not in pairs:
+                pairs[pair] = len(pairs)
+                yield _line({"pair": list(map(_text, pair))})
         if isinstance(step, Rewrite):
-            for splice in step.splices:
-                pair = (splice.old, splice.new)
-                if pair not in pairs:
-                    pairs[pair] = len(pairs)
-                    yield _line({"pair": [_text(splice.old), _text(splice.new)]})
-        yield _line(_step_to_json(step, pairs))
+            yield from _encode_rewrite(step, pairs)
+        else:
+            yield _line(_step_to_json(step))
     yield _line({"steps": len(record.steps)})
+
+
+def _pairs(step: Step) -> tuple[Pair, ...]:
+    if not isinstance(step, Rewrite):
+        return ()
+    return (*step.splices.pairs, *((one.old, one.new) for one in step.witnesses))
+
+
+def _encode_rewrite(step: Rewrite, pairs: Mapping[Pair, int]) -> Iterator[bytes]:
+    edits, starts = step.splices, range(0, len(step.splices) or 1, _EDITS_A_LINE)
+    numbers = [pairs[pair] for pair in edits.pairs]
+    for begin in starts:
+        part = edits[begin : begin + _EDITS_A_LINE]
+        found = [[at, numbers[number]] for at, number in zip(part.offsets, part.numbers, strict=True)]
+        last = {"file": list(step.names), "size": step.size} if begin == starts[-1] else {}
+        for one in step.witnesses if last else ():
+            last["witness"] = [one.offset, pairs[one.old, one.new]]
+        yield _line(last | {"edits": found})
 
 
 def _line(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
 
-def _step_to_json(step: Step, pairs: Mapping[tuple[bytes, bytes], int]) -> dict[str, Any]:
+def _step_to_json(step: Step) -> dict[str, Any]:
     match step:
-        case Rewrite():
-            edits = [[splice.offset, pairs[splice.old, splice.new]] for splice in step.splices]
-            return {"file": list(step.names), "size": step.size, "edits": edits}
         case Retarget():
             return {"link": step.path, "old": _text(step.old), "new": _text(step.new)}
-        case Create():
-            return {"create": step.path, "content": _text(step.content), "mode": step.mode}
+        case Small(new=bytes(content)):
+            return {"create": step.path, "content": _text(content), "mode": step.mode}
         case _:
             raise TypeError(f"no step of a record: {step!r}")
 
@@ -295,7 +318,7 @@ def _decode(lines: Iterable[bytes], subject: str) -> Record:
     try:
         found = map(json.loads, lines)
         head: Any = next(found, {})
-        if head["belljar-relocation"] != VERSION:
+        if head["belljar-relocation"] not in _KNOWN:
             raise InputError(f"{subject}: version {head['belljar-relocation']!r} is not known")
         steps, count = _decode_steps(found)
         if count != len(steps):
@@ -316,43 +339,47 @@ def _decode(lines: Iterable[bytes], subject: str) -> Record:
 
 
 def _decode_steps(values: Iterable[Any]) -> tuple[tuple[Step, ...], int]:
-    pairs: list[tuple[bytes, bytes]] = []
+    pairs: list[Pair] = []
     steps: list[Step] = []
+    parts: list[Edits] = []
     for value in values:
         if "pair" in value:
             old, new = value["pair"]
             pairs.append((_bytes(old), _bytes(new)))
         elif "steps" in value:
             return tuple(steps), value["steps"]
+        elif "edits" in value:
+            parts.append(Edits.of(_splices(value["edits"], pairs)))
+            if "file" in value:
+                edits = Edits.of(itertools.chain.from_iterable(parts))
+                steps.append(_decode_rewrite(value, edits, pairs))
+                parts = []
         else:
-            steps.append(_decode_step(value, pairs))
+            steps.append(_decode_small(value))
     return tuple(steps), -1
 
 
-def _decode_step(value: Mapping[str, Any], pairs: list[tuple[bytes, bytes]]) -> Step:
-    if "file" in value:
-        return Rewrite(
-            names=tuple(map(_path, value["file"])) or _fail("no name"),
-            size=_number(value["size"]),
-            splices=_decode_splices(value["edits"], pairs),
-        )
-    if "link" in value:
-        return Retarget(path=_path(value["link"]), old=_bytes(value["old"]), new=_bytes(value["new"]))
-    return Create(
-        path=_path(value["create"]), content=_bytes(value["content"]), mode=_mode(value["mode"]) & 0o777
+def _decode_rewrite(value: Mapping[str, Any], edits: Edits, pairs: list[Pair]) -> Rewrite:
+    (witness,) = _splices([value["witness"]], pairs) if "witness" in value else (None,)
+    return Rewrite(
+        names=tuple(map(_path, value["file"])) or _fail("no name"),
+        size=_number(value["size"]),
+        splices=edits,
+        witness=witness,
     )
 
 
-def _decode_splices(edits: Iterable[Any], pairs: list[tuple[bytes, bytes]]) -> tuple[Splice, ...]:
-    splices, done = [], 0
+def _decode_small(value: Mapping[str, Any]) -> Step:
+    if "link" in value:
+        return Retarget(path=_path(value["link"]), old=_bytes(value["old"]), new=_bytes(value["new"]))
+    content, mode = _bytes(value["content"]), _mode(value["mode"]) & 0o777
+    return Small(path=_path(value["create"]), old=None, new=content, mode=mode)
+
+
+def _splices(edits: Iterable[Any], pairs: list[Pair]) -> Iterator[Splice]:
     for offset, number in edits:
         old, new = pairs[_number(number, len(pairs))]
-        splice = Splice(offset=_number(offset), old=old, new=new)
-        if splice.offset < done:
-            _fail("edits overlap")
-        done = splice.end
-        splices.append(splice)
-    return tuple(splices)
+        yield Splice(offset=_number(offset), old=old, new=new)
 
 
 def _number(value: Any, limit: int = 1 << 62) -> int:

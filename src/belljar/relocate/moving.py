@@ -17,10 +17,12 @@ A hard link from outside the tree keeps the old file: it is said, and that file 
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from belljar import proc
 from belljar.errors import BelljarError, HostError, InputError, IntegrityError
@@ -29,7 +31,7 @@ from belljar.relocate.change import Plan
 from belljar.relocate.journal import Journal, Phase, Record
 from belljar.relocate.prepare import prepare
 from belljar.relocate.root import Root, opened, trouble
-from belljar.relocate.steps import State, Step, sweep
+from belljar.relocate.steps import Stamp, State, Step, sweep
 from belljar.types import Event, Progress, quiet
 
 BATCH = 1 << 30
@@ -37,6 +39,9 @@ BATCH = 1 << 30
 _BATCH_STEPS = 4096
 WORKERS = 4
 """Threads that stage files; they wait for the kernel most of the time."""
+
+Numbered = tuple[int, Step]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +202,7 @@ def _going_back(book: Journal, number: int) -> Iterator[None]:
         raise failure from error
 
 
-def _survey(root: Root, steps: Sequence[Step]) -> list[tuple[int, Step]]:
+def _survey(root: Root, steps: Sequence[Step]) -> list[Numbered]:
     """Return the steps that are still to be done, with their numbers.
 
     Raises IntegrityError when a file is neither old nor new.
@@ -238,23 +243,28 @@ def _close(book: Journal, record: Record) -> None:
             book.root.set_directory(path, before.mode, before.times)
 
 
-def _work(root: Root, record: Record, waiting: Sequence[tuple[int, Step]], progress: Progress) -> None:
+def _work(root: Root, record: Record, waiting: Sequence[Numbered], progress: Progress) -> None:
     """Do steps, in batches."""
     done = 0
+
+    def commit(own: Root, item: Numbered) -> None:
+        nonlocal done
+        index, step = item
+        step.commit(own, record.temp(index), seen.get(index))
+        done += 1  # by two threads at a time one may get lost: it is for an eye
+        progress(Event(stage="relocate", subject=step.names[0], done=done, total=len(waiting)))
+
     for batch in _batches(root, waiting):
-        _stage(root, record, batch)
+        seen = _stage(root, record, batch)
         _flush(root)
-        for index, step in batch:
-            step.commit(root, record.temp(index))
-            done += 1
-            progress(Event(stage="relocate", subject=step.names[0], done=done, total=len(waiting)))
+        _in_parallel(root, batch, commit)
     if waiting:
         _flush(root)
 
 
-def _batches(root: Root, waiting: Sequence[tuple[int, Step]]) -> Iterator[list[tuple[int, Step]]]:
+def _batches(root: Root, waiting: Sequence[Numbered]) -> Iterator[list[Numbered]]:
     """Group steps whose new files find room together. Raises HostError when one of them does not alone."""
-    batch: list[tuple[int, Step]] = []
+    batch: list[Numbered] = []
     taken, free, limit = 0, 0, 0
     for index, step in waiting:
         size = step.room(root)
@@ -281,21 +291,36 @@ def free_space(root: Root) -> int:
     return (info.f_bfree if os.geteuid() == 0 else info.f_bavail) * info.f_frsize
 
 
-def _stage(root: Root, record: Record, batch: Sequence[tuple[int, Step]]) -> None:
-    """Make the new files of a batch; after the first error no more are begun."""
+def _stage(root: Root, record: Record, batch: Sequence[Numbered]) -> dict[int, Stamp | None]:
+    """Make the new files of a batch; return what the old ones were like, by the numbers of the steps."""
+    seen = {}
 
-    def one(item: tuple[int, Step]) -> None:
+    def stage(own: Root, item: Numbered) -> None:
         index, step = item
-        step.stage(root, record.temp(index))
+        seen[index] = step.stage(own, record.temp(index))
+
+    _in_parallel(root, batch, stage)
+    return seen
+
+
+def _in_parallel(root: Root, items: Iterable[_T], work: Callable[[Root, _T], None]) -> None:
+    """Do `work` for each item, by several threads with directories of their own; none after an error."""
+    waiting, stop = iter(items), threading.Event()
+
+    def worker() -> None:
+        with root.apart() as own:
+            for item in waiting:
+                if stop.is_set():
+                    return
+                work(own, item)
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        tasks = [pool.submit(one, item) for item in batch]
+        tasks = [pool.submit(worker) for _ in range(WORKERS)]
         try:
             for task in tasks:
                 task.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        finally:
+            stop.set()
 
 
 def _flush(root: Root) -> None:

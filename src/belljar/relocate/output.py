@@ -15,14 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from belljar import fsys
-from belljar.errors import HostError, InputError
+from belljar.errors import HostError, InputError, IntegrityError
 from belljar.relocate import inode, journal
 from belljar.relocate.change import Plan
 from belljar.relocate.journal import Phase, Record
 from belljar.relocate.prepare import prepare
 from belljar.relocate.root import Root, named, opened
-from belljar.relocate.steps import Create, Retarget, Rewrite, Step
-from belljar.splice import Splice
+from belljar.relocate.steps import Retarget, Rewrite, Small, Step
 from belljar.types import Event, Progress
 
 _STAGING = ".belljar-staging"
@@ -78,7 +77,7 @@ class _Copy:
                 progress(Event(stage="copy", subject=entry.path, done=done, total=total))
                 reported = done
         for step in self.record.steps:
-            if isinstance(step, Create):
+            if isinstance(step, Small):
                 step.stage(self.target, self.record.temp(0))
                 step.commit(self.target, self.record.temp(0))
         record = self.write_record()
@@ -104,19 +103,19 @@ class _Copy:
 
     def copy(self, entry: fsys.Entry) -> None:
         """Copy one entry, directories left open."""
-        with self.target.parent(entry.path) as (parent, name):
-            match stat.S_IFMT(entry.info.st_mode):
-                case stat.S_IFDIR:
-                    os.mkdir(name, 0o700, dir_fd=parent)
-                case stat.S_IFREG:
-                    self.copy_file(entry, parent, name)
-                case stat.S_IFLNK:
-                    self.copy_link(entry, parent, name)
-                case stat.S_IFIFO:
-                    os.mkfifo(name, stat.S_IMODE(entry.info.st_mode), dir_fd=parent)
-                    _dress_by_name(parent, name, entry.info)
-                case _:
-                    self.notes.append(f"{entry.path}: a socket or device, which is not copied")
+        parent, name = self.target.parent(entry.path)
+        match stat.S_IFMT(entry.info.st_mode):
+            case stat.S_IFDIR:
+                os.mkdir(name, 0o700, dir_fd=parent)
+            case stat.S_IFREG:
+                self.copy_file(entry, parent, name)
+            case stat.S_IFLNK:
+                self.copy_link(entry, parent, name)
+            case stat.S_IFIFO:
+                os.mkfifo(name, stat.S_IMODE(entry.info.st_mode), dir_fd=parent)
+                _dress_by_name(parent, name, entry.info)
+            case _:
+                self.notes.append(f"{entry.path}: a socket or device, which is not copied")
 
     def copy_link(self, entry: fsys.Entry, parent: int, name: str) -> None:
         """Make a symbolic link, led elsewhere where the plan says so."""
@@ -131,24 +130,21 @@ class _Copy:
             key = (entry.info.st_dev, entry.info.st_ino)
             first = self.first.setdefault(key, entry.path)
             if first != entry.path:
-                with self.target.parent(first) as (there, other):
-                    os.link(other, name, src_dir_fd=there, dst_dir_fd=parent, follow_symlinks=False)
+                there, other = self.target.parent(first)
+                os.link(other, name, src_dir_fd=there, dst_dir_fd=parent, follow_symlinks=False)
                 return
+        step = self.steps.get(entry.path)
+        splices = step.splices if isinstance(step, Rewrite) else ()
         target = os.open(name, _CREATE, 0o600, dir_fd=parent)
         try:
             with self.source.reading(entry.path) as source:
-                inode.fill(source, target, self.splices(entry.path, source), subject=entry.path)
-                inode.dress(source, target, os.fstat(source), subject=entry.path)
+                info = os.fstat(source)
+                if info.st_size != entry.info.st_size:
+                    raise IntegrityError(f"{entry.path}: was changed by somebody else")
+                inode.fill(source, target, splices, subject=entry.path)
+                inode.dress(source, target, info, subject=entry.path)
         finally:
             os.close(target)
-
-    def splices(self, path: str, source: int) -> tuple[Splice, ...]:
-        """Return a file's edits; they were compared when the record was made."""
-        step = self.steps.get(path)
-        if not isinstance(step, Rewrite):
-            return ()
-        step.require(source)
-        return step.splices
 
     def close_directory(self, path: str, target: int) -> None:
         """Give an open directory its owner, attributes, mode and times."""

@@ -15,7 +15,7 @@ from belljar.relocate import inode
 from belljar.relocate.change import FileChange, LinkChange, NewFile, Plan
 from belljar.relocate.journal import Directory, Record, is_inside
 from belljar.relocate.root import Root, trouble
-from belljar.relocate.steps import Create, Retarget, Rewrite, State, Step, first_other
+from belljar.relocate.steps import Retarget, Rewrite, Small, State, Step
 
 _SHOWN = 10
 _GETFLAGS = 0x80086601
@@ -91,10 +91,10 @@ def _steps(root: Root, change: Change, found: _Findings, writing: bool) -> Itera
             if change.old != change.new:
                 yield retarget
         case NewFile():
-            create = Create(path=change.path, content=change.content, mode=change.mode)
-            if create.state(root) != State.OLD:
+            added = Small(path=change.path, old=None, new=change.content, mode=change.mode)
+            if added.state(root) != State.OLD:
                 raise IntegrityError(f"{change.path}: is there already, where a new file was planned")
-            yield create
+            yield added
 
 
 def _rewrite(root: Root, change: FileChange, found: _Findings, writing: bool) -> Rewrite | None:
@@ -104,9 +104,9 @@ def _rewrite(root: Root, change: FileChange, found: _Findings, writing: bool) ->
         if not stat.S_ISREG(info.st_mode):
             raise IntegrityError(f"{change.path}: not a regular file")
         step = Rewrite.of(fd, names, change.splices)
-        if not step.splices:
+        if step is None:
             return None
-        if (offset := first_other(fd, step.splices)) is not None:
+        if (offset := inode.first_other(fd, step.splices)) is not None:
             raise IntegrityError(f"{change.path}: offset {offset}: other bytes than the plan expects")
         if writing:
             _refuse_inode(fd, info, change.path)

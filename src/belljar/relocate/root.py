@@ -10,13 +10,15 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from belljar.errors import HostError, InputError
 
 _STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_HELD = 32
+"""How many directories stay open; more than any caller uses at a time."""
 _HINTS = {
     errno.ENOSPC: "free some space there",
     errno.EDQUOT: "your quota there is used up",
@@ -31,30 +33,67 @@ _HINTS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
-    """An open directory, `fd`, and the path it was opened by, for messages."""
+    """An open directory, `fd`, and the path it was opened by, for messages.
+
+    Those directories below it that were used last stay open, so that a path costs one call, not one for
+    each component. For one thread; another one, or who wants to look anew, takes a Root `apart`.
+    """
 
     path: Path
     fd: int
+    held: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+
+    def directory(self, path: str) -> int:
+        """Return a descriptor, which stays ours, of a directory; no link is followed."""
+        if not path:
+            return self.fd
+        fd = self.held.pop(path, None)
+        if fd is None:
+            fd = self._open(path)
+        self.held[path] = fd  # the last one
+        if len(self.held) > _HELD:
+            os.close(self.held.pop(next(iter(self.held))))
+        return fd
+
+    def _open(self, path: str) -> int:
+        """Open a directory from the nearest one that is open."""
+        known = path
+        while known and known not in self.held:
+            known = known.rpartition("/")[0]
+        fd = kept = self.held.get(known, self.fd)
+        for part in path[len(known) :].strip("/").split("/"):
+            try:
+                inner = os.open(part, _STEP, dir_fd=fd)
+            finally:
+                if fd != kept:
+                    os.close(fd)
+            fd = inner
+        return fd
+
+    def parent(self, path: str) -> tuple[int, str]:
+        """Return a descriptor of the directory that holds `path`, and the last component."""
+        directory, _slash, name = path.rpartition("/")
+        return self.directory(directory), name or "."
+
+    def let_go(self) -> None:
+        """Close the directories that are held."""
+        while self.held:
+            os.close(self.held.popitem()[1])
 
     @contextlib.contextmanager
-    def parent(self, path: str) -> Iterator[tuple[int, str]]:
-        """Open the directory that holds `path`; yields it and the last component. No link is followed."""
-        *parts, name = path.split("/")
-        fd = os.open(".", _STEP, dir_fd=self.fd)
+    def apart(self) -> Iterator["Root"]:
+        """Give a Root that opens its directories itself."""
+        other = Root(path=self.path, fd=self.fd)
         try:
-            for part in parts:
-                inner = os.open(part, _STEP, dir_fd=fd)
-                os.close(fd)
-                fd = inner
-            yield fd, name
+            yield other
         finally:
-            os.close(fd)
+            other.let_go()
 
     @contextlib.contextmanager
     def reading(self, path: str) -> Iterator[int]:
         """Open a file or directory for reading, without waiting for a FIFO's other end."""
-        with self.parent(path or ".") as (parent, name):
-            fd = os.open(name, _READ, dir_fd=parent)
+        parent, name = self.parent(path)
+        fd = os.open(name, _READ, dir_fd=parent)
         try:
             yield fd
         finally:
@@ -62,25 +101,24 @@ class Root:
 
     def lstat(self, path: str) -> os.stat_result:
         """Return what lstat(2) says of a path."""
-        with self.parent(path or ".") as (parent, name):
-            return os.stat(name, dir_fd=parent, follow_symlinks=False)
+        parent, name = self.parent(path)
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
 
     def readlink(self, path: str) -> bytes:
         """Return a symbolic link's target."""
-        with self.parent(path) as (parent, name):
-            return os.fsencode(os.readlink(name, dir_fd=parent))
+        parent, name = self.parent(path)
+        return os.fsencode(os.readlink(name, dir_fd=parent))
 
     def remove(self, path: str) -> None:
         """Remove a file or link, if it is there."""
-        with contextlib.suppress(FileNotFoundError), self.parent(path) as (parent, name):
+        with contextlib.suppress(FileNotFoundError):
+            parent, name = self.parent(path)
             os.unlink(name, dir_fd=parent)
 
     def is_writable(self, directory: str) -> bool:
         """Whether names can be changed in a directory just now."""
-        with self.parent(directory or ".") as (parent, name):
-            return os.access(
-                name, os.W_OK | os.X_OK, dir_fd=parent, effective_ids=os.geteuid() != os.getuid()
-            )
+        parent, name = self.parent(directory)
+        return os.access(name, os.W_OK | os.X_OK, dir_fd=parent, effective_ids=os.geteuid() != os.getuid())
 
     def set_directory(self, directory: str, mode: int, times: tuple[int, int] | None = None) -> None:
         """Give a directory its mode, and its (atime, mtime) in nanoseconds where it is ours."""
@@ -105,11 +143,13 @@ def opened(tree: Path) -> Iterator[Root]:
         raise InputError(f"{tree}: not a directory") from error
     except OSError as error:
         raise trouble(error, tree) from error
+    root = Root(path=tree, fd=fd)
     try:
-        yield Root(path=tree, fd=fd)
+        yield root
     except OSError as error:
         raise trouble(error, tree) from error
     finally:
+        root.let_go()
         os.close(fd)
 
 

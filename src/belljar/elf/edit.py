@@ -38,7 +38,7 @@ from belljar.elf.parts import (
     Move,
     Part,
     dynamic_part,
-    moved_entry,
+    moved_address,
     moved_section,
     strings_part,
 )
@@ -93,6 +93,8 @@ class _State:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.overlay = Overlay(layout.view)
+        self.strings = strings_part(layout) if Tag.STRTAB in layout.values else None
+        self.dynamic = dynamic_part(layout.dynamic) if layout.dynamic is not None else None
         self.strings_at, data = read_table(layout)
         self.table = StringTable(data)
 
@@ -188,18 +190,18 @@ class _State:
             for span in table.filled:
                 self.overlay.write(at + span.start, bytes(table.bytes[span.start : span.stop]))
             return []
-        if Tag.STRTAB not in self.layout.values:
+        if self.strings is None:
             raise EditRefused("has no string table for names")
         size = len(table.bytes)
         slack = min(256 + size // 8, 4096)
-        return [Want(part=strings_part(self.layout), size=size, slack=slack)]
+        return [Want(part=self.strings, size=size, slack=slack)]
 
     def _entries(self, entries: Sequence[Entry]) -> list[Want]:
         """Return whether the dynamic segment wants another place."""
-        if len(entries) <= self.layout.capacity or self.layout.dynamic is None:
+        if len(entries) <= self.layout.capacity or self.dynamic is None:
             return []
         size = (len(entries) + 1 + _SPARE_ENTRIES) * self.layout.view.size(ENTRY[self.layout.wide])
-        return [Want(part=dynamic_part(self.layout.dynamic), size=size, is_written=True)]
+        return [Want(part=self.dynamic, size=size, is_written=True)]
 
     def _interpreted(self, before: Names, after: Names) -> list[Want]:
         """Write the interpreter's path in place; or return that it wants another one."""
@@ -227,8 +229,8 @@ class _State:
             self.overlay.write(move.offset, content.ljust(move.size, b"\0"))
         if tail is not None:
             self.overlay.write(tail.start + tail.shift, behind)
-        if self.layout.dynamic is not None and not self._is_moved(dynamic_part(self.layout.dynamic), moves):
-            self.overlay.write(self.layout.dynamic.offset, self._packed(entries, moves))
+        if self.dynamic is not None and _moved(self.dynamic, moves) is None:
+            self.overlay.write(self.dynamic.offset, self._packed(entries, moves))
         self._write_headers(placement)
 
     def _clear(self, moves: Sequence[Move]) -> None:
@@ -237,16 +239,14 @@ class _State:
         Not the dynamic segment: code that was linked to its address may read it.
         """
         for move in moves:
-            if move.part.is_exact and move.part != (
-                self.layout.dynamic and dynamic_part(self.layout.dynamic)
-            ):
+            if move.part.is_exact and move.part != self.dynamic:
                 self.overlay.write(move.part.offset, bytes(move.part.size))
 
     def _content(self, move: Move, entries: Sequence[Entry], after: Names, moves: Sequence[Move]) -> bytes:
         layout, part = self.layout, move.part
-        if layout.dynamic is not None and part == dynamic_part(layout.dynamic):
+        if part == self.dynamic:
             return self._packed(entries, moves)
-        if Tag.STRTAB in layout.values and part == strings_part(layout):
+        if part == self.strings:
             return bytes(self.table.bytes)
         if (
             layout.interpreter is not None
@@ -256,39 +256,36 @@ class _State:
             return (after.interpreter or b"") + b"\0"
         return self.overlay.read(part.offset, part.size, "part")
 
-    def _is_moved(self, part: Part, moves: Sequence[Move]) -> bool:
-        return any(move.part == part for move in moves)
-
     def _packed(self, entries: Sequence[Entry], moves: Sequence[Move]) -> bytes:
         """Return the dynamic entries, DT_NULL in the place of those that are gone."""
-        layout, row = self.layout, self.layout.dynamic
-        assert row is not None
+        layout, part = self.layout, self.dynamic
+        assert part is not None
         size = layout.view.size(ENTRY[layout.wide])
-        here = next((move.address for move in moves if move.part == dynamic_part(row)), row.address)
+        move = _moved(part, moves)
+        here = part.address if move is None else move.address
         moved = []
         for number, entry in enumerate(entries):
-            tag, value = moved_entry(entry, moves) if entry[0] in MOVABLE_TAGS else entry
-            if tag == _STRSZ:
+            tag, value = entry
+            if tag in MOVABLE_TAGS:
+                value = moved_address(value, moves)
+            elif tag == _STRSZ:
                 value = self._size_of_strings(moves)
             elif tag == RLD_MAP_REL:
                 old = next(place for place, (known, _) in enumerate(layout.entries) if known == tag)
-                shift = here + number * size - row.address - old * size
+                shift = here + number * size - part.address - old * size
                 value = (value - shift) % (1 << (64 if layout.wide else 32))
             moved.append((tag, value))
         nulls = max(len(layout.entries) - len(moved), 0)
         return layout.pack(ENTRY[layout.wide], moved) + bytes(nulls * size)
 
     def _size_of_strings(self, moves: Sequence[Move]) -> int:
-        values = self.layout.values
-        if not moves or Tag.STRTAB not in values:
-            return values.get(Tag.STRSZ, 0)
-        part = strings_part(self.layout)
-        return next((move.size for move in moves if move.part == part), values.get(Tag.STRSZ, 0))
+        move = None if self.strings is None else _moved(self.strings, moves)
+        return self.layout.values.get(Tag.STRSZ, 0) if move is None else move.size
 
     def _write_dynamic_symbol(self, moves: Sequence[Move]) -> None:
         """Let the symbol _DYNAMIC follow, in the symbol tables that have it."""
-        layout, row = self.layout, self.layout.dynamic
-        move = next((move for move in moves if row is not None and move.part == dynamic_part(row)), None)
+        layout = self.layout
+        move = None if self.dynamic is None else _moved(self.dynamic, moves)
         if move is None:
             return
         entry, value_at = (24, 8) if layout.wide else (16, 4)
@@ -306,10 +303,13 @@ class _State:
 
     def _write_headers(self, placement: Placement) -> None:
         layout = self.layout
-        if list(placement.rows) != layout.rows:
-            self.overlay.write(layout.table, layout.pack_rows(placement.rows))
         if len(placement.rows) != len(layout.rows):
+            self.overlay.write(layout.table, layout.pack_rows(placement.rows))
             self.overlay.write(PHNUM_AT[layout.wide], layout.pack("H", [(len(placement.rows),)]))
+        else:
+            for number, (old, new) in enumerate(zip(layout.rows, placement.rows, strict=True)):
+                if old != new:
+                    self.overlay.write(layout.table + number * layout.row_size, layout.pack_rows([new]))
         self._write_section_headers(placement)
 
     def _write_section_headers(self, placement: Placement) -> None:
@@ -317,24 +317,33 @@ class _State:
         if tail is not None and tail.start <= table:
             table += tail.shift
             self.overlay.write(SHOFF_AT[layout.wide], layout.pack("Q" if layout.wide else "I", [(table,)]))
-        for number, row in enumerate(layout.sections):
-            new = row if tail is None else tail.moved(row)
-            for move in placement.moves:
-                if row.is_loaded and move.part.offset <= row.offset < move.part.end:
-                    new = moved_section(row, move)
-            if new != row:
-                packed = layout.pack_section(new)
+        changed = {}
+        if tail is not None:
+            changed = {number: tail.moved(row) for number, row in enumerate(layout.sections)}
+        for move in placement.moves:
+            start, end = move.part.offset, move.part.end
+            for number, row in layout.loaded_sections:
+                if start <= row[4] < end:
+                    changed[number] = moved_section(row, move)
+        for number, row in changed.items():
+            if row != layout.sections[number]:
+                packed = layout.pack_section(row)
                 self.overlay.write(table + number * len(packed), packed)
+
+
+def _moved(part: Part, moves: Sequence[Move]) -> Move | None:
+    return next((move for move in moves if move.part == part), None)
 
 
 def _replaced(found: Sequence[Wish], places: Sequence[int], wanted: Sequence[Wish]) -> list[Wish]:
     """Put the wanted entries into these places, more of them after the last; places left over go."""
     if not places:
         return [*wanted, *found]
-    by_place = dict(zip(places, ([item] for item in wanted), strict=False))
-    by_place[places[-1]] = list(wanted[len(places) - 1 :])
-    kept = ([item] if number not in places else by_place.get(number, []) for number, item in enumerate(found))
-    return [item for group in kept for item in group] + by_place.get(len(found), [])
+    result, last = list(found), len(places) - 1
+    result[places[last] : places[last] + 1] = wanted[last:]
+    for number in reversed(range(last)):
+        result[places[number] : places[number] + 1] = wanted[number : number + 1]
+    return result
 
 
 def _demand_contents(layout: Layout) -> None:

@@ -8,10 +8,11 @@ after us (strip, objcopy, gdb) believe them; no address is taken from them.
 import struct
 import sys
 from collections.abc import Iterable
-from functools import cached_property
-from typing import NamedTuple
+from functools import partial
+from itertools import chain
+from typing import NamedTuple, cast
 
-from belljar.elf.const import Class, SegmentType, Tag, Type
+from belljar.elf.const import Class, SegmentType, Type
 from belljar.elf.errors import ElfError
 from belljar.elf.names import EditRefused
 from belljar.elf.reader import SECTION_HEADER, open_view
@@ -76,6 +77,11 @@ class SectionRow(NamedTuple):
         return bool(self.flags & ALLOC) and self.type != NOBITS and self.size > 0
 
 
+# namedtuple's own _make checks the number of fields, which the formats guarantee: half of its time.
+_as_row = partial(tuple.__new__, Row)
+_as_section = partial(tuple.__new__, SectionRow)
+
+
 class Layout:
     """The headers of one file and its dynamic entries (tag, value), without the DT_NULL that ends them."""
 
@@ -89,7 +95,7 @@ class Layout:
         if count and size != self.row_size:
             raise ElfError(f"program headers: entries of {size} bytes", offset=self.table)
         rows = self.view.records(_ROW[self.wide], self.table, count, "program headers")
-        self.rows = [Row._make(row if self.wide else [row[i] for i in _TO_WIDE]) for row in rows]
+        self.rows = list(map(_as_row, rows if self.wide else ([row[i] for i in _TO_WIDE] for row in rows)))
         self.loads = [row for row in self.rows if row.type == SegmentType.LOAD]
         for row in self.loads:
             if row.end > len(self.view.data):
@@ -98,6 +104,8 @@ class Layout:
         self.interpreter = self._first(SegmentType.INTERP)
         self.entries, self.capacity = self._read_entries()
         self.values = dict(self.entries)
+        self._sections: list[SectionRow] | None = None
+        self._loaded: list[tuple[int, SectionRow]] | None = None
 
     @property
     def is_foreign(self) -> bool:
@@ -114,16 +122,29 @@ class Layout:
         """The offset of the first byte after the program headers."""
         return self.table + len(self.rows) * self.row_size
 
-    @cached_property
+    @property
     def sections(self) -> list[SectionRow]:
         """The section headers; none where the file has none."""
+        if self._sections is None:
+            self._sections = self._read_sections()
+        return self._sections
+
+    @property
+    def loaded_sections(self) -> list[tuple[int, SectionRow]]:
+        """The section headers, with their numbers, of what has bytes in the file that are loaded."""
+        if self._loaded is None:
+            every = enumerate(self.sections)
+            self._loaded = [(number, row) for number, row in every if row[2] & ALLOC and row.is_loaded]
+        return self._loaded
+
+    def _read_sections(self) -> list[SectionRow]:
         if not self.section_table or not self._section_count:
             return []
         if self._section_size != _SECTION_ENTRY[self.wide]:
             raise ElfError("section headers: entries of an unknown size", offset=self.section_table)
         form = SECTION_HEADER[self.wide]
         rows = self.view.records(form, self.section_table, self._section_count, "section headers")
-        return [SectionRow._make(row) for row in rows]
+        return list(map(_as_section, rows))
 
     @property
     def sections_end(self) -> int:
@@ -146,9 +167,9 @@ class Layout:
 
     def pack(self, form: str, rows: Iterable[Iterable[int]]) -> bytes:
         """Return records as bytes; raises ElfError where an address or a size is beyond its field."""
-        pack = struct.Struct(self.view.order + form).pack
+        fields = list(rows)
         try:
-            return b"".join([pack(*row) for row in rows])
+            return struct.pack(self.view.order + form * len(fields), *chain.from_iterable(fields))
         except struct.error as error:
             raise ElfError("addresses or sizes are beyond all measure", offset=self.table) from error
 
@@ -171,10 +192,10 @@ class Layout:
         form = ENTRY[self.wide]
         count = self.dynamic.file_size // self.view.size(form)
         records = self.view.records(form, self.dynamic.offset, count, "dynamic segment")
-        found = [(tag, value) for tag, value in records]
-        number = next((number for number, entry in enumerate(found) if entry[0] == Tag.NULL), count)
+        found = cast(list[tuple[int, int]], list(records))
+        number = next((number for number, entry in enumerate(found) if not entry[0]), count)
         capacity = number
-        while capacity + 1 < count and found[capacity + 1][0] == Tag.NULL:
+        while capacity + 1 < count and not found[capacity + 1][0]:
             capacity += 1
         return found[:number], capacity
 

@@ -37,7 +37,8 @@ class Overlay:
     def _splice(self, start: int, end: int) -> Splice:
         begin = min(start, len(self._view.data))  # what lies between the file's end and a write is zeros
         old = bytes(self._view.data[begin:end])
-        new = bytearray(old.ljust(end - begin, b"\0"))
+        new = bytearray(old)
+        new.extend(bytes(end - begin - len(old)))
         for at, data in self._writes:
             if start <= at < end:
                 new[at - begin : at - begin + len(data)] = data

@@ -117,12 +117,12 @@ def _size(layout: Layout, address: int) -> tuple[int, bool]:
 
 def moved_rows(rows: Sequence[Row], moves: Sequence[Move]) -> list[Row]:
     """Return program headers as they are after the moves; those of loaded segments stay."""
-    return [row if row.type == SegmentType.LOAD else _moved_row(row, moves) for row in rows]
+    return [_moved_row(row, moves) if row[0] in _FOLLOWING else row for row in rows]
 
 
 def _moved_row(row: Row, moves: Sequence[Move]) -> Row:
     for move in moves:
-        if row.type in _FOLLOWING and row.file_size and move.part.holds(row.offset, row.file_size):
+        if row.file_size and move.part.holds(row.offset, row.file_size):
             shift = move.address - move.part.address
             is_whole = (row.offset, row.file_size) == (move.part.offset, move.part.size)
             size = move.size if is_whole else row.file_size
@@ -148,10 +148,9 @@ def moved_section(row: SectionRow, move: Move) -> SectionRow:
     )
 
 
-def moved_entry(entry: tuple[int, int], moves: Sequence[Move]) -> tuple[int, int]:
-    """Return a dynamic entry that says where a part is as it is after the moves."""
-    tag, value = entry
+def moved_address(address: int, moves: Sequence[Move]) -> int:
+    """Return where an address that a dynamic entry gives is after the moves."""
     for move in moves:
-        if move.part.address <= value < move.part.address + max(move.part.size, 1):
-            return tag, move.address_of(value)
-    return entry
+        if 0 <= address - move.part.address < max(move.part.size, 1):
+            return move.address_of(address)
+    return address

@@ -62,45 +62,36 @@ def place(layout: Layout, wants: Sequence[Want]) -> Placement:
 def _in_padding(layout: Layout, wants: Sequence[Want]) -> Placement | None:
     if any(want.is_written for want in wants):
         return None
-    rooms = dict(_padding(layout, min(want.size for want in wants)))
-    ends = {number: room.start for number, room in rooms.items()}
-    moves = []
-    for want in wants:
-        for number, room in rooms.items():
-            start = _up(ends[number], _ALIGN)
-            if start + want.size <= room.stop:
-                size = min(want.size + want.slack, room.stop - start)
-                row = layout.rows[number]
-                address = start - row.offset + row.address
-                moves.append(Move(part=want.part, offset=start, address=address, size=size))
-                ends[number] = start + size
-                break
-        else:
-            return None
-    rows = moved_rows(layout.rows, moves)
-    for number, room in rooms.items():
-        if ends[number] > room.start:
-            size = ends[number] - rows[number].offset
+    for number, room in _padding(layout, sum(_up(want.size, _ALIGN) for want in wants)):
+        moves, end, row = [], room.start, layout.rows[number]
+        for want in wants:
+            start = _up(end, _ALIGN)
+            end = start + min(want.size + want.slack, room.stop - start)
+            address = start - row.offset + row.address
+            moves.append(Move(part=want.part, offset=start, address=address, size=end - start))
+        if moves[-1].size >= wants[-1].size:
+            rows, size = moved_rows(layout.rows, moves), end - row.offset
             rows[number] = rows[number]._replace(file_size=size, memory_size=size)
-    return Placement(moves=tuple(moves), rows=tuple(rows))
+            return Placement(moves=tuple(moves), rows=tuple(rows))
+    return None
 
 
 def _padding(layout: Layout, least: int) -> Iterator[tuple[int, range]]:
     """Yield the number of each read-only segment with `least` or more free bytes behind it, and these."""
-    align, size = _alignment(layout), len(layout.view.data)
-    ends = [(load.address, load.offset) for load in layout.loads]
-    taken: list[tuple[int, int]] = []
+    align = _alignment(layout)
     for number, row in enumerate(layout.rows):
         if row.type != SegmentType.LOAD or row.flags & _WRITE or row.file_size != row.memory_size:
             continue
-        end = row.offset + row.file_size
-        above = min((address for address, _ in ends if address > row.address), default=1 << 62)
-        room = above - above % align - row.address - row.memory_size
-        room = min([room, *(offset - end for _, offset in ends if offset >= end)])
-        if room < least:
+        end, above, stop = row.end, 1 << 62, len(layout.view.data)
+        for load in layout.loads:
+            if row.address < load.address < above:
+                above = load.address
+            if end <= load.offset < stop:
+                stop = load.offset
+        stop = min(stop, end + above - above % align - row.memory_end)
+        if stop - end < least:
             continue
-        taken = taken or list(claims(layout))
-        stop = min([end + room, size, *(start for start, limit in taken if limit > end)])
+        stop = min([stop, *(start for start, limit in claims(layout) if limit > end)])
         if stop - end >= least and layout.view.is_blank(end, stop):
             yield number, range(end, stop)
 
@@ -186,17 +177,14 @@ def _occupied(layout: Layout, displaced: Sequence[Part], end: int) -> str | None
     if (holder and end > holder[0].end) or end > len(layout.view.data):
         return "the first segment ends there"
     for at, limit in _bare(displaced, layout.table_end, end):
-        claimed = any(row.offset < limit and row.offset + row.size > at for row in _real(layout))
+        claimed = any(
+            row.offset < limit and row.offset + row.size > at and row.size and row.type != NOBITS
+            for row in layout.sections
+        )
         tabled = at < layout.sections_end and layout.section_table < limit
         if claimed or tabled or bytes(layout.view.data[at:limit]).strip(_FILLER):
             return "what stands behind them cannot be moved"
     return None
-
-
-def _real(layout: Layout) -> Iterator[Part]:
-    for row in layout.sections:
-        if row.type != NOBITS and row.size:
-            yield Part(offset=row.offset, address=row.address, size=row.size)
 
 
 def _bare(parts: Sequence[Part], start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -75,13 +75,13 @@ def command(directory: Path, *, listed: bool, form: str, is_json: bool, **asked:
 
         show(form, reproduce_text.influences(), {"influences": reproduce_text.influences_json()})
         return 0
-    options = options_of(asked)
+    options = _options_of(asked)
     if asked["dry_run"]:
         return _foresee(directory, options, asked, form)
     return carry_out(_maker(directory, asked), options, form, html=asked["html"], strict=asked["strict"])
 
 
-def options_of(asked: dict[str, Any]) -> "Options":
+def _options_of(asked: dict[str, Any]) -> "Options":
     """Return what the command line says of what is to be varied."""
     from belljar.reproduce import Options
 
@@ -112,7 +112,7 @@ def _maker(directory: Path, asked: dict[str, Any]) -> Maker:
     """Return what makes the subject; what is wrong with the recipe or project is raised now."""
     if (directory / "belljar.toml").exists() and not asked["command_words"]:
         return lambda shown: _recipe(directory, asked, shown)
-    return project_maker(_request(directory, asked), asked)
+    return _project_maker(_request(directory, asked), asked)
 
 
 def _recipe(directory: Path, asked: dict[str, Any], shown: "Progress") -> Callable[[Path], "Subject"]:
@@ -155,12 +155,27 @@ def _request(directory: Path, asked: dict[str, Any]) -> "Request":
     )
 
 
-def project_maker(request: "Request", asked: dict[str, Any]) -> Maker:
+def of_run(request: "Request", report: Path | None) -> int:
+    """Do what `belljar run --reproduce` asks for; `report` gets the result as JSON, `-` is standard output."""
+    from belljar.reproduce import Options
+
+    if request.fetch:
+        hint = "fetch first, without it: belljar run --fetch -- true"
+        raise UsageError("--reproduce: the fetch step is not done again for each build", hint=hint)
+    asked = {"only": (), "ignore": (), "everything": False}
+    to_stdout = report is not None and str(report) == "-"
+    kept = None if to_stdout else report
+    form = "json" if to_stdout else "text"
+    return carry_out(_project_maker(request, asked), Options(), form, report=kept)
+
+
+def _project_maker(request: "Request", asked: dict[str, Any]) -> Maker:
     """Return what makes the subject of a request of `belljar run`."""
     from belljar.hermetic.plan import plan
-    from belljar.reproduce.subject import Project
+    from belljar.reproduce.subject import Project, require_own_outputs
 
     made = plan(request)
+    require_own_outputs(made)
 
     def make(stage: Path) -> "Subject":
         return Project(
@@ -174,7 +189,15 @@ def project_maker(request: "Request", asked: dict[str, Any]) -> Maker:
     return lambda _: make
 
 
-def carry_out(make: Maker, options: "Options", form: str, *, html: Path | None, strict: bool) -> int:
+def carry_out(
+    make: Maker,
+    options: "Options",
+    form: str,
+    *,
+    html: Path | None = None,
+    report: Path | None = None,
+    strict: bool = False,
+) -> int:
     """Do it, say what was found, and return the exit status."""
     from belljar.home import Home
     from belljar.report import reproduce_text
@@ -188,6 +211,8 @@ def carry_out(make: Maker, options: "Options", form: str, *, html: Path | None, 
     show(form, reproduce_text.render(result), result.to_json())
     if html is not None:
         _write(html, result)
+    if report is not None:
+        _write_json(report, result)
     return 0 if result.is_same or (result.is_reproducible and not strict) else 1
 
 
@@ -197,6 +222,14 @@ def _write(html: Path, result: "Result") -> None:
 
     fsys.write_atomic(html, to_html(result))
     click.echo(printable(f"belljar reproduce: wrote {html}"), err=True)
+
+
+def _write_json(report: Path, result: "Result") -> None:
+    import json
+
+    from belljar import fsys
+
+    fsys.write_atomic(report, json.dumps(result.to_json(), indent=2) + "\n")
 
 
 def _foresee(directory: Path, options: "Options", asked: dict[str, Any], form: str) -> int:

@@ -47,6 +47,12 @@ from belljar.errors import UsageError
     help="Write a report as JSON: what was let in, enforced, started, reached for. To standard output with -,"
     " and CMD's output to standard error then.",
 )
+@click.option(
+    "--reproduce",
+    "again",
+    is_flag=True,
+    help="Run it in copies of the project, under varied conditions, and name what makes a difference.",
+)
 @click.option("--dry-run", "dry_run", is_flag=True, help="Print what the command would see, and stop.")
 @click.option("--quiet", "-q", is_flag=True, help="No closing line.")
 @click.argument("command_words", metavar="-- CMD...", nargs=-1, type=click.UNPROCESSED)
@@ -56,6 +62,7 @@ def command(
     dry_run: bool,
     quiet: bool,
     locked: bool,
+    again: bool,
     command_words: tuple[str, ...],
     **asked: Any,
 ) -> int:
@@ -70,6 +77,7 @@ def command(
       belljar run -- cargo build --release
       belljar run --allow-env CFLAGS --report run.json -- make
       belljar run --fetch -- npm run build
+      belljar run --reproduce -- make          what does its output depend on?
     """
     from belljar.hermetic.plan import plan
     from belljar.hermetic.request import Request
@@ -91,6 +99,10 @@ def command(
         return 0
     if report is not None and not report.absolute().parent.is_dir():
         raise UsageError(f"--report {report}: its directory does not exist")
+    if again:
+        from belljar.cli.reproduce import of_run
+
+        return of_run(wish, report)
     return _carry_out(made, report, quiet=quiet)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from belljar import fsys, proc
-from belljar.errors import InputError
+from belljar.errors import InputError, UsageError
 from belljar.hermetic import project as projects
 from belljar.hermetic import sight
 from belljar.hermetic.plan import Plan
@@ -166,9 +166,8 @@ class Project:
         yield from sorted(name for name in os.listdir(self.plan.project) if name not in outputs)
 
     def _moved(self, source: str, sources: Path) -> str:
-        top = str(self.plan.project)
-        inside = source == top or source.startswith(f"{top}/")
-        return str(sources) + source.removeprefix(top) if inside else source
+        top = self.plan.project
+        return str(sources) + source.removeprefix(str(top)) if _is_below(source, top) else source
 
     @cached_property
     def _command(self) -> tuple[str, ...]:
@@ -213,6 +212,18 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "zig": ("zig", "build"),
 }
 """How a project is built where nothing else is said, by the name of its profile."""
+
+
+def require_own_outputs(plan: Plan) -> None:
+    """Raise UsageError for a directory outside the project that may be written to: each build would."""
+    for item in plan.build.sandbox.operations:
+        if isinstance(item, Bind) and item.writable and not _is_below(item.source, plan.project):
+            hint = "have the command write below the project"
+            raise UsageError(f"{item.source}: each of the builds would write to it", hint=hint)
+
+
+def _is_below(path: str, top: Path) -> bool:
+    return path == str(top) or path.startswith(f"{top}/")
 
 
 def usual_command(profile: str, project: Path) -> tuple[str, ...]:

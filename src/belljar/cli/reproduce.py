@@ -156,7 +156,7 @@ def _request(directory: Path, asked: dict[str, Any]) -> "Request":
 
 
 def of_run(request: "Request", report: Path | None) -> int:
-    """Do what `belljar run --reproduce` asks for; `report` gets the result as JSON, `-` is standard output."""
+    """Do what `belljar run --reproduce` asks for; `report` gets the JSON, `-`: standard output."""
     from belljar.reproduce import Options
 
     if request.fetch:

@@ -86,7 +86,7 @@ def _require_location(home: Home) -> None:
 def order_of(directory: Path, home: Home, options: Options, progress: Progress) -> Order:
     """Read the recipe and its lock, which is made now if it is missing, and return what is to be built."""
     recipe, lock = _locked_recipe(directory, home, options, progress)
-    inputs = inputs_of(recipe, lock, directory)
+    inputs = inputs_of(recipe, lock, directory, real_clock=options.real_clock)
     return Order(
         directory=directory,
         recipe=recipe,

@@ -17,12 +17,15 @@ from belljar.recipe import Lock, PathSource, Recipe, tree_digest
 from belljar.store import StoreName
 from belljar.types import Digest
 
-FORMAT = 1
-"""Raised whenever the same inputs would give another output: sandbox, variables, normalisation."""
+FORMAT = 2
+"""Raised whenever the same inputs would give another output: sandbox, clock, variables, normalisation."""
 
 
-def inputs_of(recipe: Recipe, lock: Lock, directory: Path) -> dict[str, str]:
-    """Return the inputs of a build by key; `path` sources are read and hashed now."""
+def inputs_of(recipe: Recipe, lock: Lock, directory: Path, *, real_clock: bool = False) -> dict[str, str]:
+    """Return the inputs of a build by key; `path` sources are read and hashed now.
+
+    What was built by the real clock is another artifact: it may hold the time.
+    """
     found = {
         "belljar": f"format {FORMAT}",
         "package": f"{recipe.package.name} {recipe.package.version}",
@@ -33,6 +36,8 @@ def inputs_of(recipe: Recipe, lock: Lock, directory: Path) -> dict[str, str]:
         "build.in": recipe.build.directory,
         "portability": _hash(asdict(recipe.portability)),
     }
+    if real_clock:
+        found["clock"] = "real"
     if recipe.toolchain is not None:
         from belljar.stage.plan import FORMAT as WRAPPERS
 

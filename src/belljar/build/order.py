@@ -14,13 +14,15 @@ from belljar.types import Progress
 class Options:
     """How to build: number of parallel jobs (0: all CPUs), no network, whether to keep what failed.
 
-    `prove` builds again under another prefix, and compares (belljar.build.prove).
+    `prove` builds again under another prefix, and compares (belljar.build.prove). `real_clock` leaves the
+    time to the machine (belljar.build.virtual).
     """
 
     jobs: int = 0
     offline: bool = False
     keep_failed: bool = False
     prove: bool = False
+    real_clock: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from belljar.build.environment import Environment, visible
 from belljar.build.output import EPOCH
 from belljar.placeholder import PLACEHOLDER
 from belljar.recipe import Recipe
-from belljar.sandbox import Bind, Devices, Directory, File, Operation, Proc, Sandbox, Symlink, Tmpfs
+from belljar.sandbox import Bind, Devices, Directory, File, Operation, Proc, Sandbox, Symlink, Tmpfs, machine
 from belljar.store import StoreName
 
 BUILD = "/build"
@@ -79,6 +79,7 @@ def sandbox_of(
     operations: tuple[Operation, ...] = (
         *(() if environment is None else root_of(environment)),
         Proc(),
+        *machine.binds(),
         Devices(),
         Directory(target="/sys"),
         Tmpfs(target="/tmp"),

@@ -9,10 +9,12 @@ from belljar.build import output, staged
 from belljar.build.environment import Environment
 from belljar.build.order import Order
 from belljar.build.sandboxed import BUILD, SCRIPT, SHELL, sandbox_of, variables
+from belljar.build.virtual import policy_of
 from belljar.errors import BuildError, HostError, InputError
 from belljar.placeholder import PLACEHOLDER
 from belljar.recipe import Recipe
-from belljar.sandbox import Sandbox, SandboxError, run
+from belljar.sandbox import Blocked, Policy, Sandbox, SandboxError, run
+from belljar.sandbox import Event as Seen
 from belljar.types import Event, Progress
 
 COMMAND = (SHELL, "-eu", SCRIPT)
@@ -35,7 +37,8 @@ def run_script(
     fsys.write_atomic(stage / "sandbox.json", box.to_json())
     path = order.home.logs / f"{order.name}{log}.log"
     order.progress(Event(stage="build", subject=str(path)))
-    status = _execute(box, path, order.progress)
+    policy = policy_of(real_clock=order.options.real_clock)
+    status = _execute(box, policy, path, order.progress)
     if status != 0:
         raise _failure(recipe, status, path, stage)
     staged.seal(recipe, stage / "out", environment, order.progress)
@@ -62,12 +65,12 @@ def prepare(order: Order, stage: Path, environment: Environment, *, store_root: 
     )
 
 
-def _execute(box: Sandbox, log: Path, progress: Progress) -> int:
+def _execute(box: Sandbox, policy: Policy, log: Path, progress: Progress) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     temporary = log.with_name(f".{log.name}.{os.urandom(4).hex()}")
     with temporary.open("wb") as file:
         temporary.replace(log)
-        fd = file.fileno()
+        fd, denied = file.fileno(), list[Seen]()
         try:
             outcome = run(
                 box,
@@ -75,10 +78,22 @@ def _execute(box: Sandbox, log: Path, progress: Progress) -> int:
                 stdout=fd,
                 stderr=fd,
                 watch=lambda: progress(Event(stage="build", subject=_last_line(log))),
+                policy=policy,
+                on_event=denied.append,
             )
         except SandboxError as error:
             raise sandbox_failed(error) from error
+        for event in denied:
+            file.write(_words(event).encode("utf-8", "surrogateescape"))
     return outcome.status
+
+
+def _words(event: Seen) -> str:
+    """Say in the log what was denied to whom: a script that fails by it would not know."""
+    if not isinstance(event, Blocked):
+        return f"belljar: {event}\n"
+    times = "once" if event.count == 1 else f"{event.count} times"
+    return f"belljar: denied {times}: {event.call} ({event.why}), to {event.program}\n"
 
 
 def sandbox_failed(error: SandboxError) -> HostError | InputError:

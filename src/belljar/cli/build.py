@@ -33,6 +33,9 @@ from belljar.errors import InputError
     is_flag=True,
     help="Build again under another prefix, and compare: exit status 1 unless the output can be moved.",
 )
+@click.option(
+    "--real-clock", is_flag=True, help="Leave the time to the machine; the artifact is another one then."
+)
 @format_option
 def command(
     directory: Path,
@@ -43,6 +46,7 @@ def command(
     jobs: int | None,
     dry_run: bool,
     prove: bool,
+    real_clock: bool,
     form: str,
 ) -> int:
     """Build the recipe in DIR (belljar.toml) and put the result into the store.
@@ -58,7 +62,9 @@ def command(
       belljar build --keep-failed          look into a build that fails
       belljar build --prove-relocation     show that no reference to the prefix was missed
     """
-    options = Options(jobs=jobs or 0, offline=offline, keep_failed=keep_failed, prove=prove)
+    options = Options(
+        jobs=jobs or 0, offline=offline, keep_failed=keep_failed, prove=prove, real_clock=real_clock
+    )
     if dry_run:
         _foresee(directory, options, form)
         return 0

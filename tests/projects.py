@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import compilers
@@ -46,6 +47,28 @@ class Project:
     fetch: bool = False
 
 
+def _zig() -> str:
+    """Return the directory of zig, which is a package of the Python package index."""
+    spec = find_spec("ziglang")
+    assert spec is not None and spec.origin is not None
+    return str(Path(spec.origin).parent)
+
+
+_BUILD_ZIG = """const std = @import("std");
+pub fn build(b: *std.Build) void {
+    const exe = b.addExecutable(.{ .name = "z", .root_module = b.createModule(.{
+        .root_source_file = b.path("src/main.zig"),
+        .target = b.standardTargetOptions(.{ .default_target = .{ .cpu_model = .baseline } }),
+        .optimize = b.standardOptimizeOption(.{}),
+    }) });
+    b.installArtifact(exe);
+}
+"""
+_MAIN_ZIG = """const std = @import("std");
+pub fn main() void {
+    std.debug.print("{s} {s}\\n", .{ @src().file, @import("builtin").zig_version_string });
+}
+"""
 PROJECTS: Mapping[str, Project] = {
     "hello": Project(
         source="deb-src:hello=2.10",
@@ -122,6 +145,51 @@ PROJECTS: Mapping[str, Project] = {
         script="python3 -m pip wheel --no-deps --no-build-isolation -w made .",
         made=("made/*.whl",),
     ),
+    "six": Project(
+        source="",
+        tools="run-c",
+        profile="pip",
+        fetch=True,
+        script="python3 -m pip install --no-index --find-links wheels --require-hashes -r requirements.txt"
+        " --no-compile --target made",
+        made=("made/**/*", "wheels/*"),
+        files={
+            "pyproject.toml": '[project]\nname = "p"\nversion = "1"\ndependencies = ["six"]\n',
+            "requirements.txt": "six==1.16.0 --hash=sha256:"
+            "8abb2f1d86890a2dfb989f9a77cfcfd3e47c2a354b01111771326f8aa26e0254\n",
+        },
+    ),
+    "commons-csv": Project(
+        source="deb-src:commons-csv=1.9.0",
+        tools="run-java",
+        profile="maven",
+        script="mvn -o -q -Dmaven.repo.local=/usr/share/maven-repo -Dmaven.test.skip=true package",
+        made=("target/*.jar", "target/classes/**/*.class"),
+        # Upstream's pom.xml names versions that Debian does not have.
+        files={
+            "pom.xml": """<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>org.apache.commons</groupId>
+  <artifactId>commons-csv</artifactId>
+  <version>1.9.0</version>
+  <properties>
+    <maven.compiler.source>8</maven.compiler.source>
+    <maven.compiler.target>8</maven.compiler.target>
+    <project.build.sourceEncoding>UTF-8</project.build.sourceEncoding>
+  </properties>
+</project>
+"""
+        },
+    ),
+    "zig": Project(
+        source="",
+        tools="run-go",
+        profile="zig",
+        script="zig build -Doptimize=ReleaseSmall",
+        made=("zig-out/**/*",),
+        options=("--tools", _zig()),
+        files={"build.zig": _BUILD_ZIG, "src/main.zig": _MAIN_ZIG},
+    ),
     "immer": Project(
         source="npm:immer@10.1.1",
         tools="run",
@@ -156,7 +224,7 @@ def tarball(source: str) -> Path:
 
 
 def _directory(path: Path) -> Path:
-    path.mkdir(exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True)
     return path
 
 
@@ -226,8 +294,16 @@ def _npm_lock(package: str) -> Path:
     return into / "package-lock.json"
 
 
-def npm_settings(home: Path) -> None:
-    """Give a home directory the settings that this machine's npm has."""
+def settings(home: Path) -> dict[str, str]:
+    """Give a home directory the settings that this machine's npm and pip have; return pip's variables."""
+    _npm_settings(home)
+    own = Path.home() / ".config/pip/pip.conf"
+    if own.is_file():
+        shutil.copy(own, _directory(home / ".config/pip") / "pip.conf")
+    return {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+
+
+def _npm_settings(home: Path) -> None:
     words = ["npm", "config", "get", "userconfig"]
     own = subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
     text = Path(own).read_text() if Path(own).is_file() else ""

@@ -20,7 +20,7 @@ def here(name: str, directory: str, user: int | None, mtime: int) -> Place:
     place.home.mkdir()
     projects.stage(projects.PROJECTS[name], place.project, mtime=mtime)
     if projects.PROJECTS[name].fetch:
-        projects.npm_settings(place.home)
+        place.env |= projects.settings(place.home)
     if user is not None:
         for path in (place.top, *place.top.rglob("*")):
             os.chown(path, user, user, follow_symlinks=False)

@@ -137,6 +137,9 @@ def _outside(inside: str, project: Path, home: str | None) -> Outside:
     """
     if inside.startswith(f"{HOME}/"):
         below = inside.removeprefix(f"{HOME}/")
+        if below.startswith(".cache/"):  # no configuration, and full of names that say nothing
+            below = "/".join(below.split("/")[:2])
+            inside = f"{HOME}/{below}"
         return Outside(path=f"~/{below}", hidden=bool(home) and exists(f"{home}/{below}"), inside=inside)
     below = inside.removeprefix("/")
     if kind_of(inside) is not Kind.OUTSIDE or below.split("/")[0] in _TOPS:

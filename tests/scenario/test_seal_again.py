@@ -71,6 +71,18 @@ def test_a_library_that_came_later_is_noticed_and_sealing_again_bundles_what_it_
     assert not (moved / PRIVATE).exists()
 
 
+def test_a_library_with_a_runpath_of_its_own_finds_what_is_bundled(zig_cc, libraries):
+    """Such a one does not heed its program's DT_RPATH; it may come from anywhere (PyInstaller's do)."""
+    for form in (Form.EMBEDDED, Form.STATIC, Form.SH):
+        prefix = libraries / form
+        (prefix / "bin").mkdir(parents=True)
+        shutil.copy(zig_cc(OPENER), prefix / "bin/opener")
+        doing.seal(plan(prefix, Options(form=form, opened=(libraries / "outside/libdeep.so.1",))))
+    shutil.rmtree(libraries / "outside")
+    for form in (Form.EMBEDDED, Form.STATIC, Form.SH):
+        assert said(libraries / form, libraries / "late/liblate.so") == "42\n", form
+
+
 def test_a_library_that_came_later_and_has_not_what_it_needs_is_a_refusal(prefix, libraries):
     shutil.copy(libraries / "late/liblate.so", prefix / "lib")
     shutil.rmtree(libraries / "outside")

@@ -126,7 +126,9 @@ def _options(prefix: Path, wishes: dict[str, Any]) -> "tuple[Options, list[str]]
     )
     home = prefix.resolve()
     outside = [path for path in traced.by_path if not path.is_relative_to(home)] if traced else []
-    return options, [f"{path}: was opened by its path: it stays the host's" for path in outside]
+    notes = [f"{path}: was opened by its path: it stays the host's" for path in outside]
+    gone = traced.gone if traced else ()
+    return options, [*notes, *(f"{name}: the command had one of its own, which is gone" for name in gone)]
 
 
 def _summary(sealing: "Sealing") -> list[str]:

@@ -40,8 +40,7 @@ def resolve(
     program = _program(cache, os.path.join("/", path))
     if seal is not None:
         program = sealed.started(program, seal)
-        if program.binary.seal is None:
-            surroundings = replace(surroundings, library_path=sealed.search_of(seal))
+        surroundings = replace(surroundings, library_path=sealed.search_of(seal))
     loader = _loader(cache, program.binary)
     if loader is None:
         return _alone(program)

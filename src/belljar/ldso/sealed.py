@@ -1,9 +1,10 @@
 """How a program is loaded that brings its own loader (docs/sealing.md).
 
 One with an embedded loader says itself which it is and where it searches: its stub gives the loader a
-DT_RPATH of these directories, and no RUNPATH. An inner program that a launcher starts, and a library that
-such programs open, are told it by who asks: the directories are then those of `--library-path`, and the
-program's own search path does not count (`--inhibit-rpath`).
+DT_RPATH of these directories, no RUNPATH, and the same as LD_LIBRARY_PATH for libraries with a RUNPATH. An
+inner program that a launcher starts, and a library that such programs open, are told it by who asks: the
+directories are then those of `--library-path`, and the program's own search path does not count
+(`--inhibit-rpath`).
 
 A loader that is a private copy reads neither cache nor list to preload, and has no default directories. One
 that is not is taken for what it is: it searches the host.

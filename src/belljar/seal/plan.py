@@ -28,7 +28,7 @@ from belljar.seal.launcher import Form, Launch, content, helper, options_of
 from belljar.seal.libc import VARIABLES
 from belljar.seal.needs import Found, Options, closures, demand_names
 from belljar.seal.record import PRIVATE
-from belljar.seal.survey import Binary, Kind, survey
+from belljar.seal.survey import Binary, Kind, is_own, place_of, survey
 from belljar.seal.whole import faults
 from belljar.seal.wrapped import Wrap, inner_of
 from belljar.types import Progress, quiet
@@ -331,8 +331,11 @@ def _search(prefix: Path, item: Binary, bundle: Bundle, found: Found) -> Iterato
 
 
 def _seal(bundle: Bundle, directory: str, places: Iterable[str]) -> Seal:
-    """Return the seal of a program in a directory of the prefix."""
-    there = {name.partition("/")[0] for name in bundle.trees}
+    """Return the seal of a program in a directory of the prefix.
+
+    There is a variable in any case: the stub needs the place of one (lend_variable in seal/stub/stub.c).
+    """
+    there = {_GCONV, *(name.partition("/")[0] for name in bundle.trees)}
     paths = {"LOCPATH": _LOCALE, "GCONV_PATH": _GCONV}
     return Seal(
         loader=_from(directory, f"{PRIVATE}/{bundle.loader}"),
@@ -370,11 +373,6 @@ def _from_origin(path: str) -> str:
 
 def _own_search(prefix: Path, item: Binary) -> list[str]:
     """Return the directories of the prefix that a file searches, relative to the prefix."""
-    found = []
     here = prefix / os.path.dirname(item.path)
-    for entry in item.search:
-        text = entry.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", str(here))
-        place = Path(os.path.normpath(text))
-        if place.is_absolute() and "$" not in text and place.is_relative_to(prefix):
-            found.append(str(place.relative_to(prefix)).removeprefix("."))
-    return found
+    own = [place_of(here, entry) for entry in item.search if is_own(prefix, here, entry)]
+    return [str(place.relative_to(prefix)).removeprefix(".") for place in own]

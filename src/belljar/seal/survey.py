@@ -33,7 +33,7 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Binary:
-    """An ELF file of the prefix; `names` are its hard links, `search` its RUNPATH (`has_runpath`) or RPATH.
+    """An ELF file of the prefix; `names` are its hard links, `search` is its RUNPATH or RPATH.
 
     `reason` says why a file is left alone.
     """
@@ -43,7 +43,6 @@ class Binary:
     machine: int
     interpreter: str | None = None
     search: tuple[str, ...] = ()
-    has_runpath: bool = False
     needed: tuple[str, ...] = ()
     reason: str = ""
 
@@ -51,6 +50,23 @@ class Binary:
     def path(self) -> str:
         """The path of the file in the prefix."""
         return self.names[0]
+
+
+def outside(prefix: Path, item: Binary) -> tuple[str, ...]:
+    """Return the entries of a file's search path that lead out of the prefix, or nobody knows where."""
+    here = prefix / os.path.dirname(item.path)
+    return tuple(entry for entry in item.search if not is_own(prefix, here, entry))
+
+
+def is_own(prefix: Path, here: Path, entry: str) -> bool:
+    """Whether an entry of the search path of a file in `here` is a directory of the prefix."""
+    place = place_of(here, entry)
+    return place.is_absolute() and "$" not in str(place) and place.is_relative_to(prefix)
+
+
+def place_of(here: Path, entry: str) -> Path:
+    """Return what an entry of the search path of a file in `here` names."""
+    return Path(os.path.normpath(entry.replace("${ORIGIN}", "$ORIGIN").replace("$ORIGIN", str(here))))
 
 
 def survey(prefix: Path) -> Iterator[Binary]:
@@ -104,7 +120,6 @@ def _binary(names: tuple[str, ...], entry: Entry, path: Path) -> Binary:
         machine=elf.header.machine,
         interpreter=elf.interpreter,
         search=tuple(item for item in search.split(":") if item),
-        has_runpath=dynamic is not None and dynamic.runpath is not None,
         needed=dynamic.needed if dynamic else (),
         reason=reason,
     )

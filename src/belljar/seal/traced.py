@@ -3,12 +3,17 @@
 glibc's loader tells of each library that it initialises when LD_DEBUG=libs is set (ld.so(8)), for every
 process of the command. What was asked for by a path and not by a name is told apart: it is looked for at that
 path and nowhere else, so that bundling it does not help.
+
+Some programs unpack libraries of their own when they start, remove them when they end, and find them by
+LD_LIBRARY_PATH (PyInstaller's). A sealed program does not look there. This machine's library of the same name
+is taken instead: it lies where another one that was loaded does, or it is told.
 """
 
 import os
 import re
 import shlex
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +27,14 @@ _LIMIT = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traced:
-    """The libraries that processes of a command had; `by_path` are those that were opened by their path."""
+    """The libraries that processes of a command had; `by_path` are those that were opened by their path.
+
+    `gone` are names of those that were no more when the command had ended, and are nowhere else.
+    """
 
     libraries: tuple[Path, ...]
     by_path: tuple[Path, ...]
+    gone: tuple[str, ...] = ()
 
 
 def trace(command: str, prefix: Path, *, timeout: float = _LIMIT) -> Traced:
@@ -58,5 +67,18 @@ def _read(text: str, command: str) -> Traced:
     wanted = {os.path.basename(name) for name in _WANTED.findall(text)}
     if not loaded:
         raise InputError(f"{command}: loaded no library through glibc's loader: it is static, or sealed")
-    by_name = [path for path in loaded if path.name in wanted]
-    return Traced(libraries=tuple(by_name), by_path=tuple(path for path in loaded if path.name not in wanted))
+    there = [path for path in loaded if path.exists()]
+    homes = sorted({path.parent for path in there if path.name in wanted})
+    others = {name: _found(name, homes) for name in sorted({path.name for path in loaded} & wanted)}
+    by_name = {path.name: path for path in there if path.name in wanted}
+    libraries = {name: by_name.get(name, other) for name, other in others.items()}
+    return Traced(
+        libraries=tuple(path for path in libraries.values() if path is not None),
+        by_path=tuple(path for path in there if path.name not in wanted),
+        gone=tuple(name for name, path in libraries.items() if path is None),
+    )
+
+
+def _found(name: str, homes: Iterable[Path]) -> Path | None:
+    """Return the library of that name in the first of some directories that has one."""
+    return next((home / name for home in homes if (home / name).is_file()), None)

@@ -2,7 +2,7 @@
 
 What was bundled is compared with the record; programs must be sealed, and find their loader and what they
 need where they look. A library that came later is no program's yet: what it needs must lie where some program
-of the prefix looks, or in the prefix at all, and it must have no RUNPATH, which keeps it from looking there.
+of the prefix looks, or in the prefix at all, and its own search path must not lead out of the prefix.
 """
 
 import os
@@ -15,7 +15,7 @@ from belljar import fsys
 from belljar.elf.sealed import Seal, seal_of
 from belljar.seal import record
 from belljar.seal.record import PRIVATE
-from belljar.seal.survey import Binary, Kind
+from belljar.seal.survey import Binary, Kind, outside
 from belljar.seal.wrapped import is_wrapped
 
 
@@ -66,15 +66,15 @@ def _wants(prefix: Path, told: Mapping[str, Any], binaries: Sequence[Binary]) ->
                 yield Fault(path=item.path, what=f"needs {name}, which is in none of its directories")
     for item in binaries:
         if item.kind is Kind.LIBRARY:
-            yield from _library(item, names, searched)
+            yield from _library(prefix, item, names, searched)
 
 
-def _library(item: Binary, names: set[str], searched: set[str]) -> Iterator[Fault]:
+def _library(prefix: Path, item: Binary, names: set[str], searched: set[str]) -> Iterator[Fault]:
     for name in item.needed:
         if name not in names and not any(os.path.exists(f"{place}/{name}") for place in searched):
             yield Fault(path=item.path, what=f"needs {name}, which is nowhere in the prefix")
-    if item.has_runpath:
-        yield Fault(path=item.path, what="has a RUNPATH: it does not look where its program does")
+    for entry in outside(prefix, item):
+        yield Fault(path=item.path, what=f"searches {entry}, which is not of the prefix")
 
 
 def _seal(prefix: Path, told: Mapping[str, Any], item: Binary) -> Seal | None:

@@ -53,6 +53,16 @@ __asm__(START SHOW);
 /* What stands in the place of the L of an LD_ variable while the loader looks. */
 enum { HIDDEN = 1 };
 
+#define LIBRARY_PATH "LD_LIBRARY_PATH="
+
+/* The variable that this loader is to see, and what stood in its place: behind the program headers. */
+struct own {
+    char *instead;
+    char text[];
+};
+
+static struct own *own_behind(struct segment *headers, word count) { return (struct own *)(headers + count); }
+
 static void copy(char *to, const char *from, word size) {
     while (size--)
         *to++ = *from++;
@@ -179,7 +189,7 @@ static char *write_search(char *to, const char *directory) {
 /* How much memory all paths of `config` may take; `count` is how many variables there are. */
 static word room_of(word directory, word *count) {
     const char *text = config.paths;
-    word room = 0;
+    word room = sizeof(struct own) + sizeof LIBRARY_PATH;
     for (; *text; text = after(text))
         room += directory + sizeof "$ORIGIN" + length(text) + 1;
     *count = 0;
@@ -227,24 +237,41 @@ static void add_variables(struct process *it, word count, char *room, const char
 }
 
 /* What the host's user set for the host's programs must not reach this loader, but must reach the program's
- * children: it is hidden now and shown again at the program's entry. Return how many there were. */
-static int hide_variables(struct process *it) {
-    int hidden = 0;
+ * children: it is hidden now and shown again at the program's entry. */
+static void hide_variables(struct process *it) {
     for (char **variable = it->environment; *variable; variable++)
-        if (begins(*variable, "LD_LIBRARY_PATH=") || begins(*variable, "LD_PRELOAD=") ||
-            begins(*variable, "LD_AUDIT=") || begins(*variable, "LD_ORIGIN_PATH=")) {
+        if (begins(*variable, LIBRARY_PATH) || begins(*variable, "LD_PRELOAD=") ||
+            begins(*variable, "LD_AUDIT=") || begins(*variable, "LD_ORIGIN_PATH="))
             **variable = HIDDEN;
-            hidden++;
-        }
-    return hidden;
 }
 
-/* Called at the program's entry, where variables were hidden; return where the program begins. */
+/* Let libraries that have a RUNPATH, for which the program's DT_RPATH does not count, search the same directories:
+ * by LD_LIBRARY_PATH, which stands in the place of the host's, or else of the last variable of the seal, until
+ * the program's entry. So no variable comes or goes while somebody may remember where they are. */
+static void lend_variable(struct process *it, struct own *own) {
+    char **place = 0;
+    for (char **variable = it->environment; *variable; variable++)
+        if (is_set(*variable) || (**variable == HIDDEN && begins(*variable + 1, &LIBRARY_PATH[1]))) {
+            place = variable;
+            if (**variable == HIDDEN)
+                break;
+        }
+    if (!place)
+        return;
+    own->instead = *place;
+    *place = own->text;
+}
+
+/* Called at the program's entry; return where the program begins. */
 __attribute__((used)) word stub_show(word *stack) {
     struct process it = process_of(stack);
-    for (char **variable = it.environment; *variable; variable++)
+    struct own *own = own_behind((struct segment *)value_of(&it, AT_PHDR, 0), value_of(&it, AT_PHNUM, 0));
+    for (char **variable = it.environment; *variable; variable++) {
+        if (*variable == own->text)
+            *variable = own->instead;
         if (**variable == HIDDEN && begins(*variable + 1, "D_"))
             **variable = 'L';
+    }
     return (word)&config - config.address + config.entry;
 }
 
@@ -268,8 +295,9 @@ __attribute__((used)) struct start stub_main(word *stack) {
                       MAP_PRIVATE | MAP_ANONYMOUS, (word)-1, 0);
     if (failed(memory))
         fail("", "no memory");
-    char *loader = (char *)memory + headers, *search = place_of(loader, directory, config.paths) + 1;
-    char *values = write_search(search, directory) + 1;
+    struct own *own = own_behind((struct segment *)memory, count);
+    char *search = append(own->text, LIBRARY_PATH), *loader = write_search(search, directory) + 1;
+    char *values = place_of(loader, directory, config.paths) + 1;
     headers_for_loader(segments, count, (struct segment *)memory, bias, loader);
     set_search_path(segments, count, bias, search);
     struct start start;
@@ -277,8 +305,10 @@ __attribute__((used)) struct start stub_main(word *stack) {
     *auxiliary(&it, AT_PHDR) = memory;
     if (auxiliary(&it, AT_BASE))
         *auxiliary(&it, AT_BASE) = base;
-    *auxiliary(&it, AT_ENTRY) = hide_variables(&it) ? (word)&stub_entry : bias + config.entry;
+    *auxiliary(&it, AT_ENTRY) = (word)&stub_entry;
+    hide_variables(&it);
     add_variables(&it, added, values, directory);
+    lend_variable(&it, own);
     start.stack = it.stack;
     return start;
 }

@@ -6,15 +6,20 @@ file by the ELF editor. All other strings are code and data with fixed places: r
 is never loaded: it keeps the old path, which is noted.
 """
 
+from collections.abc import Iterable
+
 from belljar.elf import ElfError
 from belljar.elf.names import EditRefused
 from belljar.relocate.foreign.binary import note_doubt, overwrite
 from belljar.relocate.foreign.loader import loader_splices
 from belljar.relocate.foreign.moves import Hit
-from belljar.relocate.foreign.pieces import pieces
+from belljar.relocate.foreign.pieces import Piece, pieces
+from belljar.relocate.foreign.spelling import Spelling, spell
 from belljar.relocate.foreign.subject import Finding, Subject
 from belljar.relocate.foreign.tails import has_unseen, inner_references
+from belljar.relocate.foreign.unmarked import packs_strings, refuse_end, refuse_hidden
 from belljar.relocate.pieces.image import Image, images
+from belljar.splice import Splice
 
 _LOADER = (".interp", ".dynstr")
 _UNSEEN = "in code of this machine nobody sees whether the end of the prefix is another string, too"
@@ -24,14 +29,42 @@ def plan_elf(subject: Subject, finding: Finding) -> None:
     """Plan the edits of one ELF file, and say what of it cannot be moved."""
     image = next(iter(images(subject.fd, [hit.offset for hit in subject.hits] or [0])), None)
     taken = _plan_loader(subject, finding, image)
-    shared = inner_references(subject, image) if image else {}
+    split = tuple(pieces(subject, image)) if image else ()
+    spelling = spell(subject, image, split) if image and split else None
+    more = spelling.constants(image, subject.hits) if image and spelling else ()
+    loads = spelling.loads if spelling else ()
+    shared = inner_references(subject, image, loads=loads, more=more) if image else {}
+    if any(hit.offset in shared for hit in more):
+        spelling = None
     if image and has_unseen(subject, image) and not _keep_tails(subject):
         finding.notes.append(f"{_UNSEEN}: {subject.path}")
     for hit in subject.hits:
         if any(begin < hit.end and hit.offset < end for begin, end in taken):
             continue
-        _plan_hit(subject, finding, hit, image, shared.get(hit.offset))
-    for piece in pieces(subject, image) if image else ():
+        is_certain = spelling is not None and spelling.has(hit)  # the code says so
+        sure = hit._replace(doubt="") if is_certain else hit
+        _plan_hit(subject, finding, sure, image, shared.get(hit.offset))
+    refuse_hidden(subject, finding, image)
+    if spelling is None or not _put(subject, finding, spelling):
+        _refuse_pieces(subject, finding, split)
+
+
+def _put(subject: Subject, finding: Finding, spelling: Spelling) -> bool:
+    """Overwrite what code spells; False, and nothing is, where whole prefixes become something else."""
+    new = dict(spelling.new)
+    for splice in finding.splices:
+        for place, byte in enumerate(splice.new[: len(splice.old)], start=splice.offset):
+            if new.pop(place, byte) != byte:
+                return False
+    for place, byte in new.items():
+        if (old := subject.read(place, 1)) != bytes([byte]):
+            finding.splices.append(Splice(offset=place, old=old, new=bytes([byte])))
+    finding.because("overwrite what instructions spell, byte by byte")
+    return True
+
+
+def _refuse_pieces(subject: Subject, finding: Finding, split: Iterable[Piece]) -> None:
+    for piece in split:
         letters = piece.letters[:32].decode(errors="replace")
         finding.refuse(
             subject.path,
@@ -80,9 +113,8 @@ def _is_read_by_loader(image: Image | None, hit: Hit) -> bool:
 def _plan_hit(subject: Subject, finding: Finding, hit: Hit, image: Image | None, shared: int | None) -> None:
     region = image.region(hit.offset) if image else None
     section = region.name if region else ""
-    if hit.doubt == "goes on" and chr(max(hit.after, 0)).isalnum() and _packs_strings(subject, image):
-        reason = "in programs of Rust and Go strings stand side by side: not certain where this path ends"
-        finding.refuse(subject.path, reason, offset=hit.offset, section=section)
+    if hit.doubt == "goes on" and chr(max(hit.after, 0)).isalnum() and packs_strings(subject, image):
+        refuse_end(subject, finding, hit.offset, section)
         return
     if hit.doubt:
         note_doubt(subject, finding, hit, section)
@@ -94,16 +126,6 @@ def _plan_hit(subject: Subject, finding: Finding, hit: Hit, image: Image | None,
             finding.notes.append(note)
         return
     overwrite(subject, finding, hit, section=section, shared=shared)
-
-
-def _packs_strings(subject: Subject, image: Image | None) -> bool:
-    """Whether the program was made by a compiler that puts no mark at the end of strings."""
-    for region in image.regions if image else ():
-        if region.name.startswith((".go.", ".gopclntab", ".note.go")):
-            return True
-        if region.name == ".comment" and b"rustc" in subject.read(region.begin, region.end - region.begin):
-            return True
-    return False
 
 
 def _is_object(subject: Subject) -> bool:

@@ -103,10 +103,11 @@ def _may_be_split(old: bytes, runs: Iterable[_Run]) -> bool:
 
 
 def _constants(found: Iterable[_Place]) -> list[_Place]:
-    return [item for item in found if _has_constants(item[0])]
+    return [item for item in found if has_constants(item[0])]
 
 
-def _has_constants(region: Region) -> bool:
+def has_constants(region: Region) -> bool:
+    """Whether constants may lie in it."""
     return region.is_mixed or region.name.startswith(_CONSTANTS)
 
 
@@ -116,7 +117,7 @@ def _is_in(run: _Run, whole: Mapping[int, int]) -> bool:
 
 def _runs(subject: Subject, region: Region, olds: Sequence[bytes]) -> Iterator[_Run]:
     """Yield the runs of letters of old prefixes in a region, read in chunks that overlap."""
-    if not (region.is_code or _has_constants(region)):
+    if not (region.is_code or has_constants(region)):
         return
     grams, past = _grams(olds), 0
     for begin in range(region.begin, region.end, _CHUNK):

@@ -10,7 +10,7 @@ Code of other machines builds addresses from several instructions: there only po
 that ends a string is noted.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from belljar.elf.const import Machine
 from belljar.relocate.foreign.moves import Hit
@@ -30,23 +30,32 @@ Span = tuple[int, int, Hit]
 """The addresses inside a prefix: from its second letter to its last, and the hit."""
 
 
-def inner_references(subject: Subject, image: Image) -> dict[int, int]:
-    """Return, by the offset of a hit, how many letters into it the first reference to its inside points."""
-    spans = sorted(_spans(subject, image), key=lambda span: span[:2])
+def inner_references(
+    subject: Subject, image: Image, *, loads: Collection[int] = (), more: Iterable[Hit] = ()
+) -> dict[int, int]:
+    """Return, by the offset of a hit, how many letters into it the first reference to its inside points.
+
+    `loads`: where code holds distances that are known to mean the prefix itself. `more`: hits beside the
+    file's own.
+    """
+    spans = sorted((*_spans(image, _told(subject)), *_spans(image, more)), key=lambda span: span[:2])
     found: dict[int, int] = {}
     for group in _grouped(spans):
-        for address in _addresses(subject, image, group[0][0], max(end for _, end, _ in group)):
+        for place, address in _addresses(subject, image, group[0][0], max(end for _, end, _ in group)):
             for begin, end, hit in group:
-                if begin <= address < end:
+                if begin <= address < end and place not in loads:
                     letter = address - begin + 1
                     found[hit.offset] = min(letter, found.get(hit.offset, letter))
     return found
 
 
-def _spans(subject: Subject, image: Image) -> Iterator[Span]:
+def _told(subject: Subject) -> list[Hit]:
+    """Return the hits that are looked at."""
     hits = [hit for hit in subject.hits if not hit.codec and not hit.doubt]
-    if len(hits) > MANY:
-        hits = [hit for hit in hits if hit.after != ord("/")]
+    return hits if len(hits) <= MANY else [hit for hit in hits if hit.after != ord("/")]
+
+
+def _spans(image: Image, hits: Iterable[Hit]) -> Iterator[Span]:
     for hit in hits:
         region = image.region(hit.offset)
         if region.address and region.name not in _NAMES:
@@ -56,7 +65,9 @@ def _spans(subject: Subject, image: Image) -> Iterator[Span]:
 
 def has_unseen(subject: Subject, image: Image) -> bool:
     """Whether a string ends in a prefix's last letters, in a program whose code may refer to them unseen."""
-    return image.machine != Machine.X86_64 and any(hit.after == 0 for _, _, hit in _spans(subject, image))
+    return image.machine != Machine.X86_64 and any(
+        hit.after == 0 for _, _, hit in _spans(image, _told(subject))
+    )
 
 
 def _grouped(spans: Sequence[Span]) -> Iterator[list[Span]]:
@@ -71,20 +82,22 @@ def _grouped(spans: Sequence[Span]) -> Iterator[list[Span]]:
         yield group
 
 
-def _addresses(subject: Subject, image: Image, low: int, high: int) -> Iterator[int]:
-    """Yield the addresses in low..high that code and pointers refer to."""
+def _addresses(subject: Subject, image: Image, low: int, high: int) -> Iterator[tuple[int, int]]:
+    """Yield the addresses in low..high that code and pointers refer to, behind where they stand."""
     is_fixed = subject.head[16:18] == b"\2\0"  # ET_EXEC: addresses stand in code and constants as they are
     width = 4 if image.machine in _NARROW else 8
     for region in image.regions:
         has_pointers = region.is_mixed or is_fixed or region.name.startswith(_POINTERS)
         for base, data in _blocks(subject, region) if region.is_code or has_pointers else ():
             address = region.address + base - region.begin
+            found: list[Iterator[tuple[int, int]]] = []
             if region.is_code and image.machine == Machine.X86_64:
-                yield from _relative(data, address, low, high)
+                found.append(_relative(data, address, low, high))
             if region.is_code and is_fixed:
-                yield from _absolute(data, low, high, 4, 1, address)
+                found.append(_absolute(data, low, high, 4, 1, address))
             elif has_pointers:
-                yield from _absolute(data, low, high, width, width, address)
+                found.append(_absolute(data, low, high, width, width, address))
+            yield from ((base + place, target) for item in found for place, target in item)
 
 
 def _blocks(subject: Subject, region: Region) -> Iterator[tuple[int, bytes]]:
@@ -92,7 +105,7 @@ def _blocks(subject: Subject, region: Region) -> Iterator[tuple[int, bytes]]:
         yield base, subject.read(base, min(_BLOCK + 7, region.end - base))
 
 
-def _relative(data: bytes, address: int, low: int, high: int) -> Iterator[int]:
+def _relative(data: bytes, address: int, low: int, high: int) -> Iterator[tuple[int, int]]:
     """Yield targets of relative addresses, which count from behind themselves (Intel SDM 2.2.1.6)."""
     first, last = low - (address + len(data)), high - (address + 4)
     for half in {(value >> 16) & 0xFFFF for value in (*range(first, last, _PAGE), last)}:
@@ -100,16 +113,18 @@ def _relative(data: bytes, address: int, low: int, high: int) -> Iterator[int]:
             value = int.from_bytes(data[place : place + 4], "little", signed=True)
             target = address + place + 4 + value
             if low <= target < high:
-                yield target
+                yield place, target
 
 
-def _absolute(data: bytes, low: int, high: int, width: int, align: int, address: int) -> Iterator[int]:
+def _absolute(
+    data: bytes, low: int, high: int, width: int, align: int, address: int
+) -> Iterator[tuple[int, int]]:
     """Yield pointers of `width` bytes, the least significant first, at multiples of `align`."""
     for upper in {value >> 8 for value in (*range(low, high, 256), high - 1)}:
         for place in _places(data, upper.to_bytes(width - 1, "little"), 1):
             value = int.from_bytes(data[place : place + width], "little")
             if low <= value < high and (address + place) % align == 0:
-                yield value
+                yield place, value
 
 
 def _places(data: bytes, pattern: bytes, before: int) -> Iterable[int]:

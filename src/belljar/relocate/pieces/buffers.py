@@ -89,10 +89,19 @@ class Spelled:
         return self.run.start, self.run.start + self.run.length
 
 
+class Stretch(NamedTuple):
+    """Bytes that stand side by side from a distance on, each with the places that it comes from."""
+
+    distance: int
+    text: bytes
+    places: tuple[tuple[int, ...], ...]
+
+
 @dataclass(slots=True, kw_only=True)
-class _Text:
+class Text:
     """What has arrived relative to one base: byte and places by distance; and by which accesses."""
 
+    base: tuple[int, ...]
     content: dict[int, tuple[int, list[int]]] = field(default_factory=dict)
     accesses: set[tuple[int, int]] = field(default_factory=set)
     is_read: bool = False
@@ -110,30 +119,37 @@ class _Text:
         for index, (byte, place) in enumerate(zip(value.text, value.places, strict=True)):
             self.content.setdefault(distance + index, (byte, []))[1].append(place)
 
+    def stretches(self) -> Iterator[Stretch]:
+        """Yield its bytes as far as they stand side by side."""
+        for _, group in itertools.groupby(enumerate(sorted(self.content)), lambda item: item[1] - item[0]):
+            distances = [distance for _, distance in group]
+            stretch = [self.content[distance] for distance in distances]
+            places = tuple(tuple(places) for _, places in stretch)
+            yield Stretch(distances[0], bytes(byte for byte, _ in stretch), places)
+
     def spelled(self, window: Window) -> Iterator[Spelled]:
-        """Yield what it spells, stretch by stretch."""
+        """Yield what it spells of the placeholder, stretch by stretch."""
         if len(self.content) < MINIMUM:
             return
-        for _, group in itertools.groupby(enumerate(sorted(self.content)), lambda item: item[1] - item[0]):
-            stretch = [self.content[distance] for _, distance in group]
-            for run in window.over(bytes(byte for byte, _ in stretch)).runs():
-                places = stretch[run.offset : run.offset + run.length * run.width]
-                yield Spelled(
-                    run=run, places=tuple(tuple(place) for _, place in places), is_read=self.is_read
-                )
+        for stretch in self.stretches():
+            for run in window.over(stretch.text).runs():
+                places = stretch.places[run.offset : run.offset + run.length * run.width]
+                yield Spelled(run=run, places=places, is_read=self.is_read)
 
 
 class Machine:
-    """Registers and memory, as far as they follow from constants in the code and its file."""
+    """Registers and memory, as far as they follow from constants in the code and its file.
+
+    `done` are the texts to which nothing is added any more.
+    """
 
     def __init__(self, fd: int, image: Image) -> None:
         self.fd, self.image = fd, image
         self.known = instructions.known()
-        self.found: list[Spelled] = []
-        self._window = Window()
+        self.done: list[Text] = []
         self._values: dict[int, _Value] = {}
         self._pointers: dict[int, Address] = {}
-        self._texts: dict[tuple[int, ...], _Text] = {}
+        self._texts: dict[tuple[int, ...], Text] = {}
         self._serial = itertools.count(1)
         self._reach = 0  # the furthest that a branch of this function leads to
         self._loaded = sorted(
@@ -160,6 +176,8 @@ class Machine:
                 value = self._read(value)
             if value is not None:
                 self._arrive(target, value.first(known.memory_size(instruction)))
+            elif known.is_written(instruction):
+                self.lose(target, known.memory_size(instruction))
         elif register := known.destination(instruction):
             if value is not None:
                 size = known.size(register)
@@ -167,12 +185,15 @@ class Machine:
             if pointer is not None:
                 self._pointers[known.full(register)] = pointer
 
+    def lose(self, address: Address, size: int) -> None:
+        """Take note that something unknown is written over what may have arrived."""
+
     def finish(self) -> list[Spelled]:
-        """Return all that was spelled."""
-        for text in self._texts.values():
-            self.found += text.spelled(self._window)
+        """End all texts, and return what they spell of the placeholder."""
+        self.done += self._texts.values()
         self._texts.clear()
-        return self.found
+        window = Window()
+        return [item for text in self.done for item in text.spelled(window)]
 
     def _sources(self, instruction: "Instruction", immediate: Known) -> list[_Value | None]:
         first = 1 if instruction.mnemonic in self.known.moves else 0
@@ -190,7 +211,7 @@ class Machine:
         if kind == known.kinds.MEMORY:
             address = self._address(instruction)
             size = known.memory_size(instruction)
-            return self._constant(address, size) or Loaded(address, self._stored(address, size))
+            return self.constant(address, size) or Loaded(address, self._stored(address, size))
         if immediate.text:  # smaller ones are extended by their sign, which text does not have
             zeros = _REGISTER - len(immediate.text)
             return immediate.then(Known(bytes(zeros), (_NOWHERE,) * zeros))
@@ -214,10 +235,10 @@ class Machine:
             self._arrive(other.address, constant)
 
     def _arrive(self, address: Address, value: Known) -> None:
-        text = self._texts.setdefault(address.base, _Text())
+        text = self._texts.setdefault(address.base, Text(base=address.base))
         if not text.takes(address.distance, value.text):
-            self.found += text.spelled(self._window)
-            text = self._texts[address.base] = _Text()
+            self.done.append(text)
+            text = self._texts[address.base] = Text(base=address.base)
         text.put(address.distance, value)
 
     def _address(self, instruction: "Instruction") -> Address:
@@ -288,8 +309,8 @@ class Machine:
         found = [text.content.get(address.distance + index, (0, [_NOWHERE])) for index in range(size)]
         return Known(bytes(byte for byte, _ in found), tuple(places[0] for _, places in found))
 
-    def _constant(self, address: Address, size: int) -> Known | None:
-        """Return what stands in the file at an absolute address."""
+    def constant(self, address: Address, size: int) -> Known | None:
+        """Return what stands in the file at an absolute address; None where that is not known."""
         index = bisect_right(self._starts, address.distance) - 1
         if address.base or index < 0 or not 0 < size <= _VECTOR:
             return None

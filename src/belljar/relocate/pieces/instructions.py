@@ -60,6 +60,13 @@ class Known:
         """Whether its first operand is memory."""
         return instruction.op_count > 0 and instruction.op0_kind == self.kinds.MEMORY
 
+    def is_written(self, instruction: "Instruction") -> bool:
+        """Whether its first operand changes."""
+        access = self._access
+        return self._used.info(instruction).op0_access not in (
+            *(access.READ, access.COND_READ, access.NONE, access.NO_MEM_ACCESS),
+        )
+
     def destination(self, instruction: "Instruction") -> int:
         """Return the register that is its first operand; 0: none is."""
         is_register = instruction.op_count > 0 and instruction.op0_kind == self.kinds.REGISTER

@@ -31,13 +31,21 @@ _INFO = struct.Struct("=q3Q6QHH4xQQI4x")  # struct sysinfo
 class Answers:
     """What the supervisor answers, by the name of the call."""
 
-    def __init__(self, policy: Policy, names: tuple[str, str], processes: Processes, memory: Memory) -> None:
-        """`names` are those of the host and of the domain."""
+    def __init__(
+        self,
+        policy: Policy,
+        names: tuple[str, str],
+        processes: Processes,
+        memory: Memory,
+        *,
+        own_time: bool = True,
+    ) -> None:
+        """`names` are those of the host and of the domain; `own_time`: the monotonic clock is theirs."""
         self._policy = policy
         self._names = names
         self._processes = processes
         self._memory = memory
-        self._started = time.monotonic_ns()
+        self._ahead = MONOTONIC_START * SECOND - time.monotonic_ns() if own_time else 0
         self.clock = None if policy.epoch is None else Clock(policy.epoch)
         self.chance = None if policy.seed is None else Chance(policy.seed, processes)
         self._listing = Listing(policy.listing or SORTED, processes, memory)
@@ -94,7 +102,7 @@ class Answers:
         if not flags & _TIMER_ABSTIME:
             self._sleep(self._timespec(request, address))
         elif clock == _MONOTONIC:
-            inside = time.monotonic_ns() - self._started + MONOTONIC_START * SECOND
+            inside = time.monotonic_ns() + self._ahead
             # To the millisecond: the same length in each run.
             self._sleep(-((inside - self._timespec(request, address)) // 10**6) * 10**6)
         elif clock in _TIMES_OF_DAY:

@@ -94,6 +94,11 @@ def remedy(step: str, number: int) -> str | None:
     return None
 
 
+def is_forbidden(error: SandboxError) -> bool:
+    """Tell whether the host forbids what namespaces need, rather than that it lacks something for once."""
+    return error.step in {"namespaces", "identity", "nesting", "root"} or error.step.startswith("proc ")
+
+
 def _blocking_setting() -> str | None:
     for path, blocking, remedy in _SETTINGS:
         try:

@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from belljar.sandbox import inside
-from belljar.sandbox.diagnosis import SandboxError, Step
+from belljar.sandbox.diagnosis import SandboxError, Step, is_forbidden
 from belljar.sandbox.operations import Sandbox
 from belljar.sandbox.policy import Event, Policy, decode
 from belljar.sandbox.values import value
@@ -37,11 +37,15 @@ _ATTEMPTS = 10
 
 @value
 class Outcome:
-    """How a command ended: exit status (negative: killed by that signal), seconds, whether time ran out."""
+    """How a command ended: exit status (negative: killed by that signal), seconds, whether time ran out.
+
+    `weaker`: there were no namespaces, as the caller had allowed.
+    """
 
     status: int
     seconds: float
     timed_out: bool = False
+    weaker: bool = False
 
 
 def run(
@@ -56,6 +60,7 @@ def run(
     watch: Callable[[], None] | None = None,
     policy: Policy | None = None,
     on_event: Callable[[Event], None] | None = None,
+    allow_weaker: bool = False,
 ) -> Outcome:
     """Run `argv` in the sandbox and wait for it and for everything that it started.
 
@@ -64,9 +69,9 @@ def run(
     five times a second while the command runs. With a `policy` system calls are filtered and a supervisor
     answers some (docs/supervisor.md); it calls `on_event` for what it sees. `argv[0]` is a path
     inside. Raises SandboxError when the sandbox cannot be set up or the program cannot be started. An
-    exception in the caller (Ctrl-C) kills everything inside before it goes on.
+    exception in the caller (Ctrl-C) kills everything inside before it goes on. Where the host forbids what
+    namespaces need, `allow_weaker` has it run with less (belljar.sandbox.weaker); the outcome says so.
     """
-    started = time.monotonic()
     job = inside.Job(
         sandbox=sandbox,
         argv=tuple(argv),
@@ -76,11 +81,33 @@ def run(
     )
     _check(job)
     _flush()
+    try:
+        return _run(job, timeout, watch, on_event)
+    except SandboxError as error:
+        if not allow_weaker or not is_forbidden(error):
+            raise
+        refusal = error
+    try:
+        from dataclasses import replace
+
+        return _run(replace(job, weaker=True), timeout, watch, on_event)
+    except SandboxError as error:
+        error.hint = error.hint or refusal.hint
+        raise
+
+
+def _run(
+    job: inside.Job,
+    timeout: float | None,
+    watch: Callable[[], None] | None,
+    on_event: Callable[[Event], None] | None,
+) -> Outcome:
+    started = time.monotonic()
     keepers: list[int] = []
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with Step("start"):
         reader, writer = map(_file, os.pipe(), "rw")
-        events = _Events(on_event) if policy is not None and on_event is not None else None
+        events = _Events(on_event) if job.policy is not None and on_event is not None else None
     try:
         # Blocked until someone is there to clean up; blocked for good in the keeper and in init.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -100,8 +127,8 @@ def run(
         _surely(lambda: _end(keepers, ends, mask))
     seconds = time.monotonic() - started
     if timed_out:
-        return Outcome(status=-signal.SIGKILL, seconds=seconds, timed_out=True)
-    return Outcome(status=_status(report), seconds=seconds)
+        return Outcome(status=-signal.SIGKILL, seconds=seconds, timed_out=True, weaker=job.weaker)
+    return Outcome(status=_status(report), seconds=seconds, weaker=job.weaker)
 
 
 def _check(job: inside.Job) -> None:

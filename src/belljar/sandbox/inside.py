@@ -16,6 +16,7 @@ import os
 import resource
 import select
 import signal
+from collections.abc import Mapping
 from typing import NoReturn
 
 from belljar.sandbox import kernel
@@ -40,7 +41,7 @@ _LIMITS = {
     resource.RLIMIT_STACK: (8 << 20, resource.RLIM_INFINITY),
     resource.RLIMIT_NOFILE: (1024, 4096),
 }
-_PIPE, _EVENTS = 3, 4
+PIPE, _EVENTS = 3, 4
 _EVERY_FD = 2**32 - 1
 
 
@@ -53,6 +54,7 @@ class Job:
     streams: tuple[int | None, int, int]
     interactive: bool
     policy: Policy | None = None
+    weaker: bool = False
 
 
 def keep(job: Job, caller: int, pipe: int, events: int | None = None) -> NoReturn:
@@ -64,6 +66,10 @@ def keep(job: Job, caller: int, pipe: int, events: int | None = None) -> NoRetur
             os.setsid()  # what is sent to the caller's group is for the caller to answer
         with Step("streams"):
             pipe = _keep_only(job.streams, pipe, events)
+        if job.weaker:
+            from belljar.sandbox import weaker
+
+            weaker.keep(job, caller, None if events is None else _EVENTS)
         line = None if job.policy is None else _Line()
         _enter_namespaces(job)
         # Not before: a change of identity would undo it.
@@ -81,7 +87,7 @@ def keep(job: Job, caller: int, pipe: int, events: int | None = None) -> NoRetur
             line.supervise(job, init, None if events is None else _EVENTS)
         os._exit(0)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's to hear
-        _report_failure(pipe, error)
+        report_failure(pipe, error)
     os._exit(125)
 
 
@@ -148,9 +154,9 @@ def _keep_only(streams: tuple[int | None, int, int], pipe: int, events: int | No
     kept = [os.open("/dev/null", os.O_RDONLY) if fd is None else os.dup(fd) for fd in wanted]
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(wanted)) for fd in kept]
     for number, fd in enumerate(high):
-        os.dup2(fd, number, inheritable=number < _PIPE)
+        os.dup2(fd, number, inheritable=number < PIPE)
     kernel.close_range(len(wanted), _EVERY_FD)
-    return _PIPE
+    return PIPE
 
 
 def _enter_namespaces(job: Job) -> None:
@@ -193,7 +199,8 @@ def _guard(init: int) -> None:
             os.kill(init, signal.SIGKILL)
 
 
-def _report_failure(pipe: int, error: BaseException) -> None:
+def report_failure(pipe: int, error: BaseException) -> None:
+    """Tell the caller why nothing was run."""
     if not isinstance(error, SandboxError):
         error = SandboxError("set-up", repr(error))
     words = (error.step, error.reason, str(error.number))
@@ -221,10 +228,10 @@ def _init(job: Job, keeper: int, line: _Line | None) -> NoReturn:
                 line.hand_over(job)
         _give_up(job.sandbox)
         status = _spawn_and_reap(job)
-        os.write(_PIPE, b"ended\0%d" % status)
+        os.write(PIPE, b"ended\0%d" % status)
         os._exit(0)
     except BaseException as error:  # noqa: BLE001
-        _report_failure(_PIPE, error)
+        report_failure(PIPE, error)
     os._exit(125)
 
 
@@ -266,13 +273,18 @@ def _build_root(sandbox: Sandbox) -> None:
         os.chdir(sandbox.cwd)
 
 
-def _give_up(sandbox: Sandbox) -> None:
-    """Fix what a program inherits, and give up every right for good."""
+def limit(sandbox: Sandbox) -> None:
+    """Fix what a program inherits of a process."""
     os.umask(sandbox.umask)
     with Step("limits"):
-        for limit, (soft, hard) in _LIMITS.items():
-            ceiling = resource.getrlimit(limit)[1]
-            resource.setrlimit(limit, (_least(soft, ceiling), _least(hard, ceiling)))
+        for what, (soft, hard) in _LIMITS.items():
+            ceiling = resource.getrlimit(what)[1]
+            resource.setrlimit(what, (_least(soft, ceiling), _least(hard, ceiling)))
+
+
+def _give_up(sandbox: Sandbox) -> None:
+    """Fix what a program inherits, and give up every right for good."""
+    limit(sandbox)
     with Step("addresses"):
         kernel.fix_addresses(fixed=sandbox.fixed_addresses)
     with Step("capabilities"):
@@ -321,15 +333,20 @@ def _fork(job: Job) -> int:
 
 def _become(job: Job, failure: int) -> NoReturn:
     try:
-        for number in _RESET:
-            signal.signal(number, signal.SIG_DFL)
         kernel.allow_supervision()
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.execve(job.argv[0], job.argv, dict(job.sandbox.env))
+        become(job.argv, dict(job.sandbox.env))
     except OSError as error:
         os.write(failure, b"%d" % (error.errno or 0))
     finally:
         os._exit(125)
+
+
+def become(argv: tuple[str, ...], env: Mapping[str, str]) -> NoReturn:
+    """Execute a program as it expects to begin: with default, unblocked signals; raises OSError."""
+    for number in _RESET:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.execve(argv[0], argv, env)
 
 
 _RESET = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}

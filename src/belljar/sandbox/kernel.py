@@ -41,6 +41,7 @@ _MS_PRIVATE = 1 << 18
 _OPEN_TREE_CLONE = 1
 _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 _PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_PDEATHSIG = 1
@@ -72,7 +73,14 @@ class _MountAttributes(ctypes.Structure):
     )
 
 
-def _check(result: int, call: str, path: str | None = None) -> int:
+def call(number: int, *words: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
+    """Make a system call by its number; return its value, or -1."""
+    result: int = _libc.syscall(number, *words)
+    return result
+
+
+def check(result: int, call: str, path: str | None = None) -> int:
+    """Return what a call returned; raises OSError where it failed."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{call}: {os.strerror(number)}", path)
@@ -84,7 +92,7 @@ def _check(result: int, call: str, path: str | None = None) -> int:
 
 def unshare(flags: int) -> None:
     """Leave the namespaces that `flags` (CLONE_NEW*) names for new ones: unshare(2)."""
-    _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+    check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
 def fork_alone() -> int:
@@ -92,14 +100,14 @@ def fork_alone() -> int:
 
     That is to run the hooks that modules have registered (threading, logging, random), for 0.3 ms.
     """
-    return _check(_held.fork(), "fork")
+    return check(_held.fork(), "fork")
 
 
 def close_range(first: int, last: int) -> None:
     """Close every descriptor from `first` to `last`, both included: close_range(2), Linux 5.9."""
     # os.closerange calls close(2) a million times where Python was built for an older libc.
     if first <= last:
-        _check(_libc.syscall(_SYS_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(last), 0), "close_range")
+        check(_libc.syscall(_SYS_CLOSE_RANGE, ctypes.c_uint(first), ctypes.c_uint(last), 0), "close_range")
 
 
 def die_with_parent(signal_number: int) -> None:
@@ -107,10 +115,15 @@ def die_with_parent(signal_number: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal_number)
 
 
+def adopt_orphans() -> None:
+    """Be the parent of what this process's descendants leave behind: PR_SET_CHILD_SUBREAPER of prctl(2)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
 def leave_keyring() -> None:
     """Change to an empty session keyring; the caller's may hold keys to his files: session-keyring(7)."""
     try:
-        _check(_libc.syscall(_SYS_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, None), "keyctl")
+        check(_libc.syscall(_SYS_KEYCTL, _KEYCTL_JOIN_SESSION_KEYRING, None), "keyctl")
     except OSError as error:
         # A kernel without keys, or a filter (Docker's) that forbids them to the command as well.
         if error.errno not in {errno.ENOSYS, errno.EPERM}:
@@ -119,18 +132,22 @@ def leave_keyring() -> None:
 
 def fix_addresses(*, fixed: bool = True) -> None:
     """Switch address space randomisation off, or on, for what is executed from here on: personality(2)."""
-    _check(_libc.personality(ctypes.c_ulong(_ADDR_NO_RANDOMIZE if fixed else 0)), "personality")
+    check(_libc.personality(ctypes.c_ulong(_ADDR_NO_RANDOMIZE if fixed else 0)), "personality")
 
 
-def give_up_rights() -> None:
-    """Give up all capabilities, ways to new ones, and being looked into by others: capabilities(7)."""
+def give_up_rights(*, own: bool = True) -> None:
+    """Give up all capabilities, ways to new ones, and being looked into by others: capabilities(7).
+
+    `own`: in a user namespace of its own, where a process may give up the bounding set, too.
+    """
     capability = 0
     while _libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) == 0:
         capability += 1
-    if ctypes.get_errno() != errno.EINVAL:  # which is past the last one that this kernel knows
-        _check(-1, "prctl PR_CAPBSET_DROP")
+    past = {errno.EINVAL} if own else {errno.EINVAL, errno.EPERM}
+    if ctypes.get_errno() not in past:  # EINVAL: this kernel does not know so many
+        check(-1, "prctl PR_CAPBSET_DROP")
     header, none = struct.pack("Ii", _LINUX_CAPABILITY_VERSION_3, 0), bytes(24)
-    _check(_libc.syscall(_SYS_CAPSET, header, none), "capset")
+    check(_libc.syscall(_SYS_CAPSET, header, none), "capset")
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _prctl(_PR_SET_DUMPABLE, 0)
 
@@ -144,7 +161,7 @@ def allow_supervision() -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
+    check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl {option}")
 
 
 # --- mounts -------------------------------------------------------------------------------------
@@ -157,7 +174,7 @@ def take(source: str, attributes: int) -> int:
     open_tree(2), mount_setattr(2) (Linux 5.12).
     """
     flags = _AT_RECURSIVE | _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC
-    tree = _check(_libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(source), flags), "open_tree", source)
+    tree = check(_libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(source), flags), "open_tree", source)
     try:
         _set(tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, _MountAttributes(attr_set=attributes), source)
     except OSError:
@@ -168,13 +185,13 @@ def take(source: str, attributes: int) -> int:
 
 def filesystem(kind: str, attributes: int, **options: str) -> int:
     """Return a new filesystem as a detached mount: fsopen(2), fsconfig(2), fsmount(2)."""
-    context = _check(_libc.syscall(_SYS_FSOPEN, kind.encode(), _FSOPEN_CLOEXEC), f"fsopen {kind}")
+    context = check(_libc.syscall(_SYS_FSOPEN, kind.encode(), _FSOPEN_CLOEXEC), f"fsopen {kind}")
     try:
         for name, value in options.items():
             setting = (_FSCONFIG_SET_STRING, name.encode(), value.encode(), 0)
-            _check(_libc.syscall(_SYS_FSCONFIG, context, *setting), f"fsconfig {kind} {name}={value}")
-        _check(_libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0), f"fsconfig {kind}")
-        return _check(_libc.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes), f"fsmount {kind}")
+            check(_libc.syscall(_SYS_FSCONFIG, context, *setting), f"fsconfig {kind} {name}={value}")
+        check(_libc.syscall(_SYS_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0), f"fsconfig {kind}")
+        return check(_libc.syscall(_SYS_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes), f"fsmount {kind}")
     finally:
         os.close(context)
 
@@ -184,7 +201,7 @@ def place(tree: int, target: str) -> None:
     flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_SYMLINKS
     try:
         moved = _libc.syscall(_SYS_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), flags)
-        _check(moved, "move_mount", target)
+        check(moved, "move_mount", target)
     finally:
         os.close(tree)
 
@@ -202,7 +219,7 @@ def make_read_only(path: str) -> None:
 def _set(directory: int, path: bytes, flags: int, value: _MountAttributes, subject: str) -> None:
     size = ctypes.sizeof(value)
     done = _libc.syscall(_SYS_MOUNT_SETATTR, directory, path, flags, ctypes.byref(value), size)
-    _check(done, "mount_setattr", subject)
+    check(done, "mount_setattr", subject)
 
 
 def change_root(new: str) -> None:
@@ -211,8 +228,8 @@ def change_root(new: str) -> None:
     pivot_root(2), under "pivot_root(".", ".")": the old root comes to lie on the new one.
     """
     os.chdir(new)
-    _check(_libc.syscall(_SYS_PIVOT_ROOT, b".", b"."), "pivot_root", new)
-    _check(_libc.umount2(b".", _MNT_DETACH), "umount2", "/")
+    check(_libc.syscall(_SYS_PIVOT_ROOT, b".", b"."), "pivot_root", new)
+    check(_libc.umount2(b".", _MNT_DETACH), "umount2", "/")
     os.chdir("/")
 
 
@@ -221,14 +238,14 @@ def change_root(new: str) -> None:
 
 def set_names(host: str, domain: str) -> None:
     """Set the host and the NIS domain name of the UTS namespace."""
-    _check(_libc.sethostname(host.encode(), len(host.encode())), "sethostname")
-    _check(_libc.setdomainname(domain.encode(), len(domain.encode())), "setdomainname")
+    check(_libc.sethostname(host.encode(), len(host.encode())), "sethostname")
+    check(_libc.setdomainname(domain.encode(), len(domain.encode())), "setdomainname")
 
 
 def loopback_up() -> None:
     """Switch on the loopback device of the network namespace: netdevice(7), SIOCSIFFLAGS."""
     af_inet, sock_dgram, siocsifflags, up_loopback_running = 2, 2, 0x8914, 0x1 | 0x8 | 0x40
-    sock = _check(_libc.socket(af_inet, sock_dgram | os.O_CLOEXEC, 0), "socket")
+    sock = check(_libc.socket(af_inet, sock_dgram | os.O_CLOEXEC, 0), "socket")
     try:
         fcntl.ioctl(sock, siocsifflags, struct.pack("16sh14x", b"lo", up_loopback_running))
     finally:

@@ -29,7 +29,7 @@ from belljar.sandbox.lookups import CALLS, Lookups, Names
 from belljar.sandbox.policy import Blocked, Event, Policy, Unseen, encode
 from belljar.sandbox.processes import Processes
 
-_ALL_CHILDREN = 0x40000000  # __WALL of waitpid(2): threads too
+ALL_CHILDREN = 0x40000000  # __WALL of waitpid(2): threads too
 _EVENT_EXEC, _EVENT_STOP = 4, 128
 _BUFFERED = 1 << 15
 _IDLE_MILLISECONDS = 200
@@ -60,19 +60,21 @@ class Supervisor:
         names: tuple[str, str],
         *,
         nested: bool,
+        own_time: bool = True,
         listener: int,
         proc: int,
         events: int | None,
     ) -> None:
         """Begin to listen.
 
-        `names` are those of the host and the domain, `proc` is a descriptor of the host's /proc, `events`
+        `names` are those of the host and the domain, `own_time` says whether the monotonic clock is that of a
+        time namespace, `proc` is a descriptor of the host's /proc, `events`
         that to which encoded events are written.
         """
         self._listener = notify.Listener(listener)
         self._memory = notify.Memory()
         self._processes = Processes(proc)
-        self._answers = Answers(policy, names, self._processes, self._memory)
+        self._answers = Answers(policy, names, self._processes, self._memory, own_time=own_time)
         self._lookups = Lookups(self._processes, self._memory, self._tell)
         self._hides = policy.epoch is not None or policy.seed is not None
         self._architecture = MACHINES[this_machine()]
@@ -84,6 +86,7 @@ class Supervisor:
         self._blocked: Counter[tuple[int, str]] = Counter()
         self._gaps: set[Unseen] = set()
         self._poll = select.poll()
+        self.status = 0
         self._random_files = RandomFiles(self._poll)
 
     def _chosen(self, policy: Policy) -> dict[int, Callable[[notify.Request], None]]:
@@ -196,13 +199,14 @@ class Supervisor:
         """Let go whoever has stopped; True when init has ended."""
         while True:
             try:
-                task, status = os.waitpid(-1, os.WNOHANG | _ALL_CHILDREN)
+                task, status = os.waitpid(-1, os.WNOHANG | ALL_CHILDREN)
             except ChildProcessError:
                 return True
             if task == 0:
                 return False
             if not os.WIFSTOPPED(status):
                 if task == init:
+                    self.status = os.waitstatus_to_exitcode(status)
                     return True
                 continue
             event = status >> 16

@@ -100,6 +100,7 @@ def _build_step(request: Request, profile: Profile, project: Path, allowed: tupl
     operations = (
         *_base(request, profile, network=request.network),
         *(system.without_compilers(request.system) if request.no_cc else ()),
+        *(system.linker() if _is_direct(request, profile) else ()),
         *(Bind(source=str(item.place(request.env)), target=item.inside) for item in caches),
         *_declared(request.read, project),
         *outside,
@@ -172,7 +173,15 @@ def _linker(request: Request, profile: Profile) -> dict[str, str]:
         return {}
     if not profile.linker:
         raise UsageError(f"--linker: the profile {profile.name} knows no way to force a linker")
-    return {name: text.replace("{linker}", request.linker) for name, text in profile.linker}
+    direct = _is_direct(request, profile)
+    name = system.LINKER if direct else request.linker
+    more = {"BELLJAR_LINKER": request.linker} if direct else {}
+    return more | {key: text.replace("{linker}", name) for key, text in profile.linker}
+
+
+def _is_direct(request: Request, profile: Profile) -> bool:
+    name = os.path.basename(request.linker or "")
+    return bool(variables.matching(profile.direct_linkers, {name: ""})) if name else False
 
 
 def _declared(names: tuple[str, ...], project: Path) -> Iterator[Bind]:

@@ -53,6 +53,7 @@ class Profile:
     `locks`: one of them must be there, where `lock_when` is empty or found in a marker file.
     `locked` is inserted after the first word of `locked_commands` in a command of `programs`.
     Only the fetch step sees the files `fetch_sees`, gets `fetch_variables`, has `fetch_env` (empty: unset).
+    `direct_linkers`: patterns of linkers that are no C compiler, where the tool would call one.
     `hidden`: configuration outside the project, `~/` below the home directory, `../` in every parent.
     """
 
@@ -78,6 +79,7 @@ class Profile:
     env: tuple[tuple[str, str], ...] = ()
     remap: tuple[tuple[str, str], ...] = ()
     linker: tuple[tuple[str, str], ...] = ()
+    direct_linkers: tuple[str, ...] = ()
 
 
 def available(config: Path | None) -> dict[str, Profile]:
@@ -177,6 +179,7 @@ def _profile(document: Document, name: str) -> Profile:
         env=_variables(root, "env"),
         remap=_variables(root, "remap"),
         linker=_variables(root, "linker"),
+        direct_linkers=root.texts("direct_linkers"),
     )
     document.finish()
     return profile

@@ -31,6 +31,17 @@ NOT_ENFORCED = (
     "memory, disk and time used",
 )
 """What reaches the command and may influence it: docs/hermetic.md and docs/limitations.md."""
+WEAKER = (
+    "files: nothing but the declared can be opened, nothing but outputs and a private /tmp written (Landlock)",
+    "system calls: only those of the filter, no looking into other processes, no System V IPC",
+    "no capabilities, no new privileges; what the command leaves running is killed when it ends",
+)
+NOT_WEAKER = (
+    "namespaces: user, host's processes, paths and what exists are the machine's (--allow-weaker)",
+    "made files (/etc, /proc): not there; modes, owners and times of the user's files can be changed",
+    "signals to the user's other processes, before Linux 6.12",
+)
+"""What holds instead, and what does not, where namespaces are forbidden: belljar.sandbox.weaker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +49,7 @@ class Record:
     """A plan that was carried out: exit status (negative: killed by that signal) and seconds.
 
     `disarmed` are files in the outputs whose setuid bits were taken away; `planted` what appeared in
-    the project and may act later, outside.
+    the project and may act later, outside. `weaker`: this machine forbids namespaces (--allow-weaker).
     """
 
     plan: Plan
@@ -47,6 +58,7 @@ class Record:
     step: str
     tools: tuple[Tool, ...] = ()
     reached: Reached = field(default_factory=Reached)
+    weaker: bool = False
     disarmed: tuple[str, ...] = ()
     planted: tuple[str, ...] = ()
 
@@ -59,6 +71,8 @@ class Record:
         """Return what held."""
         network = self.plan.request.network
         clock = (CLOCK,) if self.plan.request.clock else ()
+        if self.weaker:
+            return (*WEAKER, *(() if network else ("network: no sockets but pairs",)), *clock)
         return (*(line for line in ENFORCED if not (network and line.startswith("network"))), *clock)
 
     def not_enforced(self) -> tuple[str, ...]:
@@ -68,6 +82,7 @@ class Record:
         )
         lock = ("lock file: not required (--unlocked)",) if self.plan.request.unlocked else ()
         clock = () if self.plan.request.clock else (NO_CLOCK,)
+        more = (*NOT_WEAKER, *more) if self.weaker else more
         gaps = tuple(f"{item.what} ({item.program})" for item in self.reached.unseen)
         return (*more, *lock, *clock, *NOT_ENFORCED, *gaps)
 
@@ -124,6 +139,7 @@ class Record:
             "clock fixed" if plan.request.clock else "clock, random numbers and CPU are the machine's"
         )
         lines = ["; ".join(words)]
+        lines += ["WEAKER: this machine forbids namespaces; see not_enforced"] if self.weaker else []
         kept = [*plan.withheld, *(_short(path) for path in plan.hidden)]
         lines += [f"kept from it: {', '.join(kept)}"] if kept else []
         lines += self._reached() if self.watched else []

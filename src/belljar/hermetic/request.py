@@ -39,5 +39,6 @@ class Request:
     trace: bool = False
     """Watch what is looked for, too, and keep every path."""
     clock: bool = False
+    allow_weaker: bool = False
     profiles: Path | None = None
     """The directory of the user's profiles."""

@@ -1,6 +1,7 @@
 """Carrying a plan out: make the outputs, run each step in its sandbox, look at what it left."""
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,12 @@ from belljar.hermetic.reached import Reached
 from belljar.hermetic.record import Record
 from belljar.hermetic.relay import Streams, relayed
 from belljar.hermetic.request import MARK, Request
-from belljar.sandbox import Bind, Outcome, Policy, SandboxError, Trace, machine
+from belljar.sandbox import Bind, Outcome, Policy, SandboxError, Trace, is_forbidden, machine
 from belljar.sandbox import run as run_sandbox
 
 SEED = "belljar"
+_OF_RUSTC = "rust-lld"
+"""A linker that rustc finds where its toolchain is, and PATH does not."""
 SORTED = "sorted"
 """How directories list their entries: Policy.listing."""
 
@@ -35,6 +38,7 @@ def run(
     when this machine cannot run a sandbox, naming the setting to change; InputError when the program is not
     there.
     """
+    _require_linker(plan)
     before = _version_control(plan)
     disarmed: list[str] = []
     outcome, step, inquiry = None, plan.build, None
@@ -45,7 +49,10 @@ def run(
         if identify and step is plan.build:
             inquiry = _inquiry(plan)
         with relayed(stdout, stderr) as streams:
-            outcome = _execute(step, _policy(plan, step), streams, reached)
+            weaker = plan.request.allow_weaker
+            outcome = _execute(
+                step, _policy(plan, step), streams, reached, plan.request.env.get("PATH"), allow_weaker=weaker
+            )
         seconds += outcome.seconds
         disarmed += [path.removeprefix(f"{plan.project}/") for path in project.disarm(_writable(step))]
         if outcome.status != 0:
@@ -58,6 +65,7 @@ def run(
         step=step.name,
         tools=_identified(inquiry, reached),
         reached=reached,
+        weaker=outcome.weaker,
         disarmed=tuple(disarmed),
         planted=tuple(sorted(_version_control(plan) - before)),
     )
@@ -93,13 +101,21 @@ def _clock_start(plan: Plan) -> int:
     return int(plan.build.sandbox.env["SOURCE_DATE_EPOCH"])
 
 
-def _execute(step: Step, policy: Policy, streams: Streams, reached: Reached) -> Outcome:
+def _require_linker(plan: Plan) -> None:
+    """Refuse a linker that is to be a program and is not there."""
+    name = plan.request.linker
+    if not name or not plan.profile.direct_linkers or name == _OF_RUSTC:
+        return
+    if sight.search(plan.build.sandbox, name) is None:
+        raise InputError(f"--linker {name}: not found in the sandbox", hint=f"rustc brings {_OF_RUSTC}")
+
+
+def _execute(
+    step: Step, policy: Policy, streams: Streams, reached: Reached, path: str | None, *, allow_weaker: bool
+) -> Outcome:
     program = sight.search(step.sandbox, step.command[0])
     if program is None and "/" not in step.command[0]:
-        raise InputError(
-            f"{step.command[0]}: not found in the sandbox",
-            hint="it shows the machine's /usr without /usr/local; for tools elsewhere: --tools DIRECTORY",
-        )
+        raise InputError(f"{step.command[0]}: not found in the sandbox", hint=_where(step.command[0], path))
     try:
         return run_sandbox(
             step.sandbox,
@@ -108,9 +124,23 @@ def _execute(step: Step, policy: Policy, streams: Streams, reached: Reached) -> 
             stderr=streams.stderr,
             policy=policy,
             on_event=reached,
+            allow_weaker=allow_weaker,
         )
     except SandboxError as error:
         raise _explained(error) from error
+
+
+def _where(program: str, path: str | None) -> str:
+    """Say how a program that the caller has can be had."""
+    here = shutil.which(program, path=path)
+    if here is None:
+        return "it shows the machine's /usr without /usr/local; for tools elsewhere: --tools DIRECTORY"
+    real = Path(os.path.realpath(here))
+    if real.name == "rustup":
+        chosen = sorted((real.parents[2] / ".rustup/toolchains").glob("*"), reverse=True)
+        return f"{here} is rustup; name a toolchain: --tools {chosen[0] if chosen else 'DIRECTORY'}"
+    top = real.parent.parent if real.parent.name == "bin" else real.parent
+    return f"it shows the machine's /usr without /usr/local; yours is {here}: --tools {top}"
 
 
 def _explained(error: SandboxError) -> HostError | InputError:
@@ -123,7 +153,8 @@ def _explained(error: SandboxError) -> HostError | InputError:
             "sandbox: this is already inside a sandbox of belljar, which allows none of its own",
             hint="run the command as it is: what the outer one promises holds here",
         )
-    return HostError(f"sandbox: {error}", hint=error.hint)
+    less = "; or accept a weaker promise: --allow-weaker (docs/sandbox.md)" if is_forbidden(error) else ""
+    return HostError(f"sandbox: {error}", hint=f"{error.hint}{less}" if error.hint else None)
 
 
 def _inquiry(plan: Plan) -> tools.Inquiry:

@@ -15,6 +15,8 @@ from pathlib import Path
 from belljar.hermetic.request import HOME, MACHINE, MARK
 from belljar.sandbox import Bind, Devices, Directory, File, Operation, Proc, Symlink, Tmpfs, machine
 
+LINKER = "/run/belljar/ld.lld"
+"""Where a linker that is no C compiler is called by: rustc takes from the name how to call it."""
 PATH = ("/usr/bin", "/usr/sbin", "/bin", "/sbin")
 _TOPS = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _ETC = {
@@ -72,6 +74,11 @@ def extra(system: Path, patterns: tuple[str, ...]) -> tuple[Bind, ...]:
     return tuple(
         Bind(source=os.path.realpath(path), target=target) for path, target in zip(found, inside, strict=True)
     )
+
+
+def linker() -> tuple[Bind, ...]:
+    """Return the script that stands for a linker which is called without a C compiler."""
+    return (Bind(source=str(Path(__file__).parent / "linkers/ld.lld"), target=LINKER),)
 
 
 def without_compilers(system: Path) -> tuple[Bind, ...]:

@@ -53,6 +53,9 @@ from belljar.errors import UsageError
     is_flag=True,
     help="Run it in copies of the project, under varied conditions, and name what makes a difference.",
 )
+@click.option(
+    "--allow-weaker", is_flag=True, help="Where namespaces are forbidden, make do with Landlock; it is said."
+)
 @click.option("--dry-run", "dry_run", is_flag=True, help="Print what the command would see, and stop.")
 @click.option("--quiet", "-q", is_flag=True, help="No closing line.")
 @click.argument("command_words", metavar="-- CMD...", nargs=-1, type=click.UNPROCESSED)

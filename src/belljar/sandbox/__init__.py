@@ -9,7 +9,7 @@
 `tracing` watches which files a command opens; it needs no sandbox.
 """
 
-from belljar.sandbox.diagnosis import SandboxError
+from belljar.sandbox.diagnosis import SandboxError, is_forbidden
 from belljar.sandbox.enter import Outcome, run
 from belljar.sandbox.operations import (
     Bind,
@@ -43,5 +43,6 @@ __all__ = [
     "Tmpfs",
     "Trace",
     "Unseen",
+    "is_forbidden",
     "run",
 ]

@@ -88,8 +88,15 @@ Windows = Callable[[int, int], Iterable[tuple[int, bytes]]]
 """Gives a part of a file, by its start and end, in pieces with their offsets (belljar.ldso.image)."""
 
 
-def digest(elf: Elf, windows: Windows) -> Binary:
-    """Return what a loader looks at in a file, whose constants are read through `windows`."""
+def digest(elf: Elf, windows: Windows, *, libraries_only: bool = False) -> Binary:
+    """Return what a loader looks at in a file, whose constants are read through `windows`.
+
+    With `libraries_only`, what says which libraries it looks for: neither symbols nor guesses.
+    """
+    if libraries_only:
+        return Binary(
+            elf=replace(elf, symbols=Symbols()), dlopens=tuple(_noted(elf)), seal=_sealed(elf, windows)
+        )
     return Binary(
         elf=replace(elf, symbols=Symbols()),
         versions=frozenset(item.name for item in elf.definitions),

@@ -27,10 +27,17 @@ _TEXT_LIMIT = 1 << 20
 
 
 class Cache:
-    """The parsed files of one root, and of a directory `shown` in it; makes no use of what lies outside."""
+    """The parsed files of one root, and of a directory `shown` in it; makes no use of what lies outside.
 
-    def __init__(self, root: Path = Path("/"), *, shown: Path | None = None) -> None:
+    With `libraries_only` closures tell which files are loaded, not whether their symbols are found, in half
+    the time.
+    """
+
+    def __init__(
+        self, root: Path = Path("/"), *, shown: Path | None = None, libraries_only: bool = False
+    ) -> None:
         self.root = Root(root, shown=shown)
+        self._libraries_only = libraries_only
         self._binaries: dict[tuple[int, int], Binary | BelljarError] = {}
         self._idents: dict[tuple[int, int], bytes] = {}
         self._loaders: dict[tuple[str, int, int], Loader] = {}
@@ -99,7 +106,9 @@ class Cache:
     def _digest(self, place: Place, descriptor: int) -> Binary | BelljarError:
         image = image_of(descriptor, os.fstat(descriptor).st_size)
         try:
-            return digest(read(memoryview(image)), functools.partial(windows, descriptor))
+            elf = read(memoryview(image), exports=not self._libraries_only)
+            pieces = functools.partial(windows, descriptor)
+            return digest(elf, pieces, libraries_only=self._libraries_only)
         except ElfError as error:
             self._idents[place.identity] = image[:20]
             return error.with_traceback(None)

@@ -161,10 +161,12 @@ def licenses_of(files: Mapping[str, Path], root: Path) -> tuple[dict[str, Path],
 
     Second come the names of files of which no package says under what licence they are.
     """
-    spellings = {spelling: name for name, source in files.items() for spelling in _spellings(source, root)}
+    spellings = {
+        os.fsencode(spelling): name for name, source in files.items() for spelling in _spellings(source, root)
+    }
     texts, told = {}, set()
     for listing in sorted((root / "var/lib/dpkg/info").glob("*.list")):
-        owned = spellings.keys() & listing.read_text(errors="surrogateescape").splitlines()
+        owned = spellings.keys() & listing.read_bytes().split(b"\n")
         package = listing.name.removesuffix(".list").partition(":")[0]
         text = root / "usr/share/doc" / package / "copyright"
         if owned and text.is_file():

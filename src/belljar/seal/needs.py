@@ -80,7 +80,10 @@ def closures(
 ) -> Found:
     """Resolve every program and library of the prefix; `before` is what was bundled, and from where."""
     wanted = [item for item in binaries if item.kind is not Kind.LEFT]
-    found, cache = Found(places=_places(wanted), kept=frozenset(before)), Cache(options.root, shown=prefix)
+    found, cache = (
+        Found(places=_places(wanted), kept=frozenset(before)),
+        Cache(options.root, shown=prefix, libraries_only=True),
+    )
     programs = [item for item in wanted if item.kind is not Kind.LIBRARY]
     machines = sorted({item.machine for item in programs})
     if len(machines) > 1:

@@ -8,11 +8,22 @@
     matrix = api.verify(artifact.path, ["bin/hello"], [old])
     assert matrix.passed
 
+A tree that anybody built, moved and taken back; nothing is written by a plan:
+
+    plan = api.plan_relocation(Path("env"), api.Relocation(old="/opt/conda", new=Path("/srv/env")))
+    if not plan.refusals:
+        api.relocate(Path("env"), api.Relocation(old="/opt/conda", new=Path("/srv/env")))
+        assert api.check(Path("env")) == ()
+        api.undo(Path("env"))
+
+`api.stage` and `api.roots` are rooms: `api.stage.plan(...)`, `api.roots.obtain(name, home)`.
+
 Functions return frozen values and raise kinds of `BelljarError`; a negative verdict is a value, except
 where it means that nothing was made (`GuaranteeError`). `progress` takes a function that is told of each
 step. The names in this module are the public interface: they change only with a line in the changelog.
 """
 
+from belljar import stage
 from belljar.audit import Policy, Report, audit
 from belljar.build import Artifact, GuaranteeError, Options, build
 from belljar.build.foresight import foresee
@@ -32,8 +43,14 @@ from belljar.recipe import load as load_recipe
 from belljar.recipe.fetch import fetch
 from belljar.recipe.resolve import lock
 from belljar.relocate import Scan, scan
+from belljar.relocate.change import Plan, Refusal
+from belljar.relocate.consistency import Finding, check
+from belljar.relocate.consistency import status as relocations
 from belljar.relocate.install import install, uninstall
 from belljar.relocate.install import plan as plan_installation
+from belljar.relocate.moved import Moved, moved
+from belljar.relocate.moving import Applied, resume, undo
+from belljar.relocate.request import Relocation, plan_relocation, relocate
 from belljar.seal.doing import Unsealing
 from belljar.seal.doing import check as check_seal
 from belljar.seal.launcher import Form
@@ -43,15 +60,18 @@ from belljar.seal.plan import plan as plan_sealing
 from belljar.seal.prefix import seal, seal_environment, unseal
 from belljar.seal.whole import Fault
 from belljar.store import Store, StoreName
-from belljar.types import Event, Progress, quiet
+from belljar.types import Arch, Event, Progress, quiet
 from belljar.verify import Matrix, Root, roots, verify
 
 __all__ = [
+    "Applied",
+    "Arch",
     "Artifact",
     "BelljarError",
     "BuildError",
     "Event",
     "Fault",
+    "Finding",
     "Form",
     "GuaranteeError",
     "Home",
@@ -60,11 +80,15 @@ __all__ = [
     "IntegrityError",
     "Lock",
     "Matrix",
+    "Moved",
     "NegativeVerdict",
     "Options",
+    "Plan",
     "Policy",
     "Progress",
     "Recipe",
+    "Refusal",
+    "Relocation",
     "RemoteError",
     "Report",
     "Root",
@@ -77,19 +101,27 @@ __all__ = [
     "UsageError",
     "audit",
     "build",
+    "check",
     "check_seal",
     "fetch",
     "foresee",
     "install",
     "load_recipe",
     "lock",
+    "moved",
     "plan_installation",
+    "plan_relocation",
     "plan_sealing",
     "quiet",
+    "relocate",
+    "relocations",
+    "resume",
     "roots",
     "scan",
     "seal",
     "seal_environment",
+    "stage",
+    "undo",
     "uninstall",
     "unseal",
     "verify",

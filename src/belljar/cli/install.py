@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from belljar.cli.talk import format_option, place, show
+from belljar.cli.talk import format_option, place, progress, show
 
 
 @click.command()
@@ -49,6 +49,7 @@ def command(artifact: str, directory: Path, alias: Path | None, dry_run: bool, f
     if dry_run:
         show(form, plan.describe() or ["nothing to do"], value | {"plan": plan.describe()})
         return
-    doing.install(plan)
+    with progress() as shown:
+        doing.install(plan, progress=shown)
     lines = [f"{plan.name.package} {plan.name.version} is in {plan.target.directory}"]
     show(form, lines, value | {"references": plan.references})

@@ -1,6 +1,5 @@
 """`belljar relocate`."""
 
-import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from belljar.cli.talk import format_option, place, progress, show
-from belljar.errors import BelljarError, HostError, InputError, UsageError
+from belljar.cli.talk import counted, format_option, place, progress, show
+from belljar.errors import UsageError
 
 if TYPE_CHECKING:
     from belljar.relocate.change import Plan
-    from belljar.relocate.foreign import Moves, Options
+    from belljar.relocate.moving import Applied
+    from belljar.relocate.request import Relocation
 
 Lines = list[str]
 
@@ -59,65 +59,37 @@ def command(tree: Path, dry_run: bool, form: str, **given: Any) -> int:
         raise UsageError(f"--{asked[0]}: goes by the record in TREE and takes no prefixes, nor --output")
     if asked:
         return {"check": _check, "undo": _undo, "resume": _resume, "status": _status}[asked[0]](tree, form)
-    if _is_ours(tree):
+    from belljar.relocate import moving, request
+
+    if request.is_own(place(tree)):
         return _move_own(tree, dry_run=dry_run, form=form, **given)
-    if not dry_run and given["output"] is None:
-        _complete(tree)
-    plan, found = _plan(tree, **given)
-    if dry_run or plan.refusals:
-        return _print(plan, found, form)
-    return _apply(plan, given["output"], found, form)
-
-
-def _is_ours(tree: Path) -> bool:
-    """Whether the tree is a store, or a directory into which belljar installed something."""
-    from belljar.store import Store
-
-    store = Store(directory=place(tree))
-    return store.root.is_dir() and any(store.names())
-
-
-def _complete(tree: Path) -> None:
-    """Complete a relocation that was begun on the tree and not finished."""
-    from belljar.relocate import moving
-
+    output = given.pop("output")
     with progress() as shown:
-        moving.resume(tree, progress=shown)
+        if not dry_run and output is None:
+            moving.resume(tree, progress=shown)
+        plan = request.plan_relocation(tree, _wanted(**given), output=output, progress=shown)
+    if dry_run or plan.refusals:
+        return _print(plan, form)
+    return _apply(plan, output, form)
 
 
-def _plan(
-    tree: Path,
-    *,
+def _wanted(
     old: str | None,
     new: str | None,
     maps: tuple[str, ...],
-    output: Path | None,
-    relative: bool,
     alias: Path | None,
-    leave: tuple[str, ...],
-) -> tuple["Plan", Lines]:
-    """Return the plan, and how the old prefix was found."""
-    from belljar.relocate import foreign
+    **rest: Any,
+) -> "Relocation":
+    """Return what the options ask for; paths as the user means them."""
+    from belljar.relocate.request import Relocation
 
-    target = os.fspath(place(Path(new))) if new else os.path.realpath(output or tree)
-    found: Lines = []
-    pairs = [_pair(item) for item in maps]
-    if old is None and (new or not pairs):
-        candidate = foreign.find(tree)
-        found = ["the old prefix seems to be " + candidate.describe()[0], *candidate.describe()[1:]]
-        old = os.fsdecode(candidate.prefix)
-    if old is not None:
-        pairs.insert(0, (old, target if alias is None else os.fspath(place(alias))))
-    moves = foreign.Moves.of(pairs)
-    options = foreign.Options(relative=relative, leave=leave, alias=None if alias is None else Path(target))
-    return _planned(tree, moves, options), found
-
-
-def _planned(tree: Path, moves: "Moves", options: "Options") -> "Plan":
-    from belljar.relocate import foreign
-
-    with progress() as shown:
-        return foreign.plan(tree, moves, options, progress=shown)
+    return Relocation(
+        old=old,
+        new=None if new is None else place(Path(new)),
+        maps=tuple(map(_pair, maps)),
+        alias=None if alias is None else place(alias),
+        **rest,
+    )
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -127,50 +99,32 @@ def _pair(text: str) -> tuple[str, str]:
     return old, new
 
 
-def _print(plan: "Plan", found: Lines, form: str) -> int:
-    summary = f"{len(plan.changes)} changes, {len(plan.refusals)} refusals"
+def _print(plan: "Plan", form: str) -> int:
+    summary = f"{counted(len(plan.changes), 'change')}, {counted(len(plan.refusals), 'refusal')}"
     notes = [f"note: {note}" for note in plan.notes]
     hint = []
     if any("longer" in item.reason or "fit in it" in item.reason for item in plan.refusals):
         hint = ["a link with a short path would help: --alias PATH, or a shorter NEW"]
-    lines = [*found, *notes, *plan.describe(), summary, *hint]
-    show(form, lines, plan.to_json() | {"found": found})
+    show(form, [*plan.found, *notes, *plan.describe(), summary, *hint], plan.to_json())
     return 1 if plan.refusals else 0
 
 
-def _apply(plan: "Plan", output: Path | None, found: Lines, form: str) -> int:
-    from belljar.relocate import moving
+def _apply(plan: "Plan", output: Path | None, form: str) -> int:
+    from belljar.relocate import request
 
-    with _alias(plan.alias), progress() as shown:
-        done = moving.apply(plan, output=None if output is None else place(output), progress=shown)
-    notes = [f"note: {note}" for note in done.notes]
-    lines = [*found, *notes, f"{done.tree}: {done.changed} files and links changed"]
+    with progress() as shown:
+        done = request.carry_out(plan, output=None if output is None else place(output), progress=shown)
+    lines = [*plan.found, *_notes(done), f"{done.tree}: {_steps(done.changed)} changed"]
     show(form, lines, {"tree": str(done.tree), "changed": done.changed, "notes": list(done.notes)})
     return 0
 
 
-@contextlib.contextmanager
-def _alias(wanted: tuple[Path, Path] | None) -> Iterator[None]:
-    """Make the link that the user agreed to, and remove it again when the work fails.
+def _notes(done: "Applied") -> Lines:
+    return [f"note: {note}" for note in done.notes]
 
-    One that leads elsewhere is not touched.
-    """
-    if wanted is None or (wanted[0].is_symlink() and os.readlink(wanted[0]) == os.fspath(wanted[1])):
-        yield
-        return
-    link, target = wanted
-    if os.path.lexists(link):
-        raise InputError(f"{link}: is there already, and is not a link to {target}")
-    try:
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(target)
-    except OSError as error:
-        raise HostError(f"{link}: cannot be made: {error.strerror}", hint="choose another --alias") from error
-    try:
-        yield
-    except BelljarError:
-        link.unlink(missing_ok=True)
-        raise
+
+def _steps(number: int) -> str:
+    return "1 file or link" if number == 1 else f"{number:,} files and links"
 
 
 def _check(tree: Path, form: str) -> int:
@@ -189,8 +143,9 @@ def _undo(tree: Path, form: str) -> int:
 
     with progress() as shown:
         done = moving.undo(tree, progress=shown)
-    notes = [f"note: {note}" for note in done.notes]
-    show(form, [*notes, f"{tree}: {done.changed} files and links are as before"], {"changed": done.changed})
+    verb = "is" if done.changed == 1 else "are"
+    lines = [*_notes(done), f"{tree}: {_steps(done.changed)} {verb} as before"]
+    show(form, lines, {"changed": done.changed, "notes": list(done.notes)})
     return 0
 
 
@@ -199,7 +154,8 @@ def _resume(tree: Path, form: str) -> int:
 
     with progress() as shown:
         done = moving.resume(tree, progress=shown)
-    show(form, [f"{tree}: {done.changed} files and links were still to be done"], {"changed": done.changed})
+    verb = "was" if done.changed == 1 else "were"
+    show(form, [f"{tree}: {_steps(done.changed)} {verb} still to be done"], {"changed": done.changed})
     return 0
 
 
@@ -208,7 +164,7 @@ def _status(tree: Path, form: str) -> int:
 
     found = consistency.status(tree)
     lines = [
-        f"{item.number}. {item.phase}: {item.steps} files and links: {', '.join(_moves(item.moves))}"
+        f"{item.number}. {item.phase}: {_steps(item.steps)}: {', '.join(_moves(item.moves))}"
         for item in found
     ]
     value = [
@@ -240,6 +196,6 @@ def _move_own(tree: Path, *, dry_run: bool, form: str, **given: Any) -> int:
         return 0
     with progress() as shown:
         done = moving.moved(place(tree), output=None if output is None else target, progress=shown)
-    lines = [f"{item.name}: {item.old} -> {item.new}: {item.changed} changes" for item in done]
+    lines = [f"{item.name}: {item.old} -> {item.new}: {_steps(item.changed)}" for item in done]
     show(form, lines, {"moved": [{"name": str(item.name), "changed": item.changed} for item in done]})
     return 0

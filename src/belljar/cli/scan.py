@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from belljar.cli.talk import format_option, show
+from belljar.cli.talk import counted, format_option, progress, show
 
 if TYPE_CHECKING:
     from belljar.relocate import Unsupported
@@ -36,11 +36,13 @@ def command(tree: Path, summary: bool, form: str) -> int:
     if entry is not None:
         table = entry[0].table(entry[1])
     else:
-        found = scan(tree)
+        with progress() as shown:
+            found = scan(tree, progress=shown)
         table = found.table
         unsupported = found.unsupported
     files = len(table.files) + len(table.links)
-    lines = [f"{len(table)} references in {files} files and links"]
+    places = "1 file or link" if files == 1 else f"{files:,} files and links"
+    lines = [f"{counted(len(table), 'reference')} in {places}"]
     if not summary:
         rows = [(path, ref, "") for path, refs in table.files.items() for ref in refs]
         rows += [(path, ref, "link: ") for path, refs in table.links.items() for ref in refs]

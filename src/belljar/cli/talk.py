@@ -73,6 +73,11 @@ def colour(text: str, **style: Any) -> str:
     return text if os.environ.get("NO_COLOR") else click.style(text, **style)
 
 
+def counted(number: int, noun: str) -> str:
+    """Say how many of a thing there are: `1 change`, `2 changes`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def show(form: str, lines: list[str], value: dict[str, Any]) -> None:
     """Print a result: the lines, or the value as JSON."""
     if form == "json":

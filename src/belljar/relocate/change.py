@@ -67,7 +67,8 @@ class Refusal:
 class Plan:
     """All that relocating `tree` takes. `moves` are the (old, new) prefixes, the longest old one first.
 
-    `alias` is a symbolic link outside of the tree and its target, which the moves rely on.
+    `alias` is a symbolic link outside of the tree and its target, which the moves rely on; `found` says how
+    the old prefix was found, where nobody gave it.
     """
 
     tree: Path
@@ -76,6 +77,7 @@ class Plan:
     refusals: Sequence[Refusal] = ()
     notes: Sequence[str] = field(default=())
     alias: tuple[Path, Path] | None = None
+    found: Sequence[str] = ()
 
     def describe(self) -> list[str]:
         """Return the plan for a person, one line a change, refusals last."""
@@ -93,6 +95,7 @@ class Plan:
                 for item in self.refusals
             ],
             "notes": list(self.notes),
+            "found": list(self.found),
             "alias": None if self.alias is None else list(map(str, self.alias)),
         }
 

@@ -20,6 +20,7 @@ from belljar import fsys
 from belljar.errors import InputError
 from belljar.relocate.copy import copy_tree
 from belljar.store import Store, StoreName
+from belljar.types import Progress, quiet
 
 _STAGING = ".staging"
 
@@ -130,7 +131,7 @@ def _refuse_the_source(source: Store, directory: Path) -> None:
         raise InputError(f"{directory}: lies in the store", hint="choose a directory outside of it")
 
 
-def install(installation: Installation) -> Path:
+def install(installation: Installation, *, progress: Progress = quiet) -> Path:
     """Do what the plan says and return the directory; what is there already is left alone.
 
     Raises IntegrityError when the entry's bytes are not where its table says, HostError when the
@@ -142,7 +143,7 @@ def install(installation: Installation) -> Path:
     try:
         with installation.target.lock(installation.name):
             if installation.name not in installation.target:
-                _copy(installation)
+                _copy(installation, progress)
         for link, goal in installation.links:
             (directory / link).symlink_to(goal)
     except BaseException as error:
@@ -171,12 +172,13 @@ def _make_alias(installation: Installation) -> None:
         raise fsys.explained(error, alias) from error
 
 
-def _copy(installation: Installation) -> None:
+def _copy(installation: Installation, progress: Progress) -> None:
     target, name, source = installation.target, installation.name, installation.source
     table = source.table(name)
     with fsys.staging(target.root / _STAGING) as stage:
         tree = stage / "tree"
-        copy_tree(source.path(name), tree, table=table, old=source.location, new=target.location)
+        old, new = source.location, target.location
+        copy_tree(source.path(name), tree, table=table, old=old, new=new, progress=progress)
         target.add(
             tree,
             stage,

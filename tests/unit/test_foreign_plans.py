@@ -11,11 +11,12 @@ import os
 import subprocess
 import sys
 import tarfile
+import warnings
 import zipfile
 from pathlib import Path
 
 import pytest
-from zstandard import ZstdCompressor, ZstdDecompressor
+from zstandard import ZstdCompressionParameters, ZstdCompressor, ZstdDecompressor
 
 from belljar.errors import InputError
 from belljar.relocate.change import FileChange, LinkChange
@@ -376,3 +377,71 @@ def test_prose_and_one_file_alone_do_not_say_which_prefix_a_tree_was_made_for(tr
         find(tree)
     put(tree, "jdk/bin/stop", named)
     assert find(tree).prefix == b"/Users/john/dev"
+
+
+def test_streams_of_xz_behind_each_other_are_one_content(tree):
+    text = f"see {OLD}/etc/x.conf\n"
+    put(
+        tree, "x.xz", lzma.compress(b"") + lzma.compress(text[:9].encode()) + lzma.compress(text[9:].encode())
+    )
+    assert lzma.decompress(result(tree, planned(tree, LONG), "x.xz")).decode() == text.replace(OLD, LONG)
+
+
+def with_closed_member(text):
+    """Return an archive whose second member says to be encrypted."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("a.txt", text)
+        archive.writestr("b.txt", "closed")
+    data = bytearray(made.getvalue())
+    for mark, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        data[data.rindex(mark) + flags] |= 1
+    return bytes(data)
+
+
+def with_a_wide_window(content):
+    """Return what takes 512 MiB of memory to unpack."""
+    packer = ZstdCompressor(compression_params=ZstdCompressionParameters(window_log=29)).compressobj()
+    return packer.compress(content) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.zip", with_closed_member("nothing")),
+        ("x.xz", lzma.compress(b"nothing " * 999)[:-20]),
+        ("x.gz", gz(b"nothing")[:-9]),
+        ("x.gz", gz(gz(gz(gz(OLD.encode()))))),
+        ("x.zst", with_a_wide_window(b"nothing")),
+    ],
+)
+def test_what_cannot_be_unpacked_is_said_not_to_be_looked_into(tree, name, content):
+    put(tree, name, content)
+    found = planned(tree)
+    assert [note for note in found.notes if "not looked into" in note and name in note]
+    assert not found.changes
+    assert not found.refusals
+
+
+def test_an_archive_with_a_member_that_cannot_be_unpacked_is_not_written_again(tree):
+    put(tree, "x.zip", with_closed_member(OLD))
+    assert "b.txt cannot be unpacked" in planned(tree).refusals[0].reason
+
+
+def test_two_members_of_one_name_are_refused(tree):
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive, warnings.catch_warnings(action="ignore"):
+        archive.writestr("a.txt", OLD)
+        archive.writestr("a.txt", f"{OLD}/2")
+    put(tree, "x.zip", made.getvalue())
+    assert "two members" in planned(tree).refusals[0].reason
+
+
+def test_a_content_too_large_to_be_kept_is_searched_and_refused_only_where_it_matters(tree, monkeypatch):
+    monkeypatch.setattr(packed, "LIMIT", 1 << 20)
+    put(tree, "harmless.gz", gz(bytes(3 << 20)))
+    put(tree, "twice.gz", gz(gz(b"x") + bytes(3 << 20)))
+    put(tree, "matters.gz", gz(bytes(3 << 20) + OLD.encode()))
+    found = planned(tree)
+    assert [item.path for item in found.refusals] == ["matters.gz"]
+    assert ["twice" in note for note in found.notes] == [True]

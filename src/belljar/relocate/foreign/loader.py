@@ -3,6 +3,9 @@
 These can take any new prefix: the ELF editor finds room for them. With `relative`, an entry of a search path
 that lies in the tree becomes one from the file's own directory, `$ORIGIN/...` (ld.so(8)); the
 interpreter has no such form, since the kernel takes an absolute path only.
+
+A file is read, never mapped: one that shrinks while it is mapped ends the process with SIGBUS. To see what it
+names takes its tables only; what is edited is in memory as a whole, which is why there is a limit.
 """
 
 import mmap
@@ -14,11 +17,14 @@ from dataclasses import dataclass
 from belljar.elf import Elf, read
 from belljar.elf.const import Tag
 from belljar.elf.edit import edit
-from belljar.elf.names import Edit, PathTag, ReplaceNeeded, SetInterpreter, SetRunpath, SetSoname
+from belljar.elf.names import Edit, EditRefused, PathTag, ReplaceNeeded, SetInterpreter, SetRunpath, SetSoname
+from belljar.ldso.image import image_of
 from belljar.relocate.foreign.moves import inside
 from belljar.relocate.foreign.subject import Subject
 from belljar.splice import Splice
 
+LIMIT = 1 << 30
+"""How many bytes a file may have to be edited."""
 _STRINGS = (Tag.NEEDED, Tag.SONAME, Tag.RPATH, Tag.RUNPATH)
 
 
@@ -36,16 +42,27 @@ def loader_splices(subject: Subject) -> LoaderEdits:
 
     Raises ElfError for a damaged file, EditRefused where the editor does not touch a sound one.
     """
-    data = memoryview(mmap.mmap(subject.fd, 0, prot=mmap.PROT_READ))
-    elf = read(data, exports=False)
+    os.lseek(subject.fd, 0, os.SEEK_SET)
+    elf = read(memoryview(image_of(subject.fd, subject.size)), exports=False)
     wishes = list(_wishes(subject, elf))
     if not wishes:
         return LoaderEdits()
+    if subject.size > LIMIT:
+        raise EditRefused(f"the file has more than {LIMIT >> 20} MiB")
     return LoaderEdits(
-        splices=edit(data, [wish for wish, _ in wishes]),
+        splices=edit(_whole(subject), [wish for wish, _ in wishes]),
         reasons=tuple(reason for _, reason in wishes),
         dead=tuple(_places(elf)),
     )
+
+
+def _whole(subject: Subject) -> memoryview:
+    """Return the file's bytes; zeros where it has shrunk since, which applying the edits will find."""
+    view = memoryview(mmap.mmap(-1, subject.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    at = 0
+    while at < len(view) and (count := os.preadv(subject.fd, [view[at:]], at)):
+        at += count
+    return view
 
 
 def _wishes(subject: Subject, elf: Elf) -> Iterator[tuple[Edit, str]]:

@@ -3,30 +3,36 @@
 gzip, bzip2, xz, zstd (with them compressed tar archives) and zip (jar, wheel). What is inside is examined
 by its own kind, so that text may grow and all else keeps its length; a refusal names the member. What is
 compressed again depends on the content and the compressor's version only: headers with names and times
-stay. A wheel's RECORD follows; a signed jar is refused. Content that is damaged, encrypted or of an unknown
-method hides nothing that a program could read either, and is passed over.
+stay. A wheel's RECORD follows; a signed jar is refused. What cannot be unpacked (damaged, encrypted, of an
+unknown method, in need of too much memory) is noted.
 
 The plan holds the new bytes of such a file, which is why there is a limit.
 """
 
 import base64
-import contextlib
 import functools
 import hashlib
 import io
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from belljar.relocate.foreign import kinds
 from belljar.relocate.foreign.subject import Finding, Subject
 from belljar.relocate.foreign.sums import RECORD
 from belljar.splice import Splice, spliced
 
+if TYPE_CHECKING:
+    import lzma
+
 LIMIT = 64 << 20
 """How many bytes a file may have, packed and unpacked, to be rewritten."""
+SUM = 1 << 30
+"""How many bytes the members of an archive may have together for it to be written again."""
+MEMORY = 1 << 28
+"""How many bytes a decompressor may take."""
 SEARCHED = 4 << 30
 """How many bytes of content are searched."""
 DEPTH = 3
@@ -41,16 +47,22 @@ Examine = Callable[[Subject], Finding]
 
 
 def plan_packed(subject: Subject, finding: Finding, examine: Examine) -> None:
-    """Plan what is inside, and pack it again where it changes."""
+    """Plan what is inside, and pack it again where it changes; say what was not looked into."""
     kind = kinds.packing(subject.head)
-    if kind is None or subject.depth >= DEPTH:
+    if kind is None:
         return
-    with contextlib.suppress(*_damage(kind)), os.fdopen(os.dup(subject.fd), "rb") as file:
-        file.seek(0)
-        if kind == "zip":
-            _plan_zip(subject, finding, examine, file)
-        else:
-            _plan_stream(subject, finding, examine, file, kind)
+    if subject.depth >= DEPTH:
+        finding.notes.append(f"{subject.path}: packed more than {DEPTH} times, not looked into")
+        return
+    try:
+        with os.fdopen(os.dup(subject.fd), "rb") as file:
+            file.seek(0)
+            if kind == "zip":
+                _plan_zip(subject, finding, examine, file)
+            else:
+                _plan_stream(subject, finding, examine, file, kind)
+    except tuple(_damage(kind)) as error:
+        finding.notes.append(f"{subject.path}: cannot be unpacked ({error}), not looked into")
 
 
 def _plan_stream(subject: Subject, finding: Finding, examine: Examine, file: BinaryIO, kind: str) -> None:
@@ -67,25 +79,44 @@ def _plan_zip(subject: Subject, finding: Finding, examine: Examine, file: Binary
 
     with zipfile.ZipFile(file) as archive:
         changed: dict[str, bytes] = {}
-        left = SEARCHED
+        closed, left = [], SEARCHED
         for info in archive.infolist():
-            if info.is_dir() or info.flag_bits & 1:
+            if info.is_dir():
                 continue
-            with archive.open(info) as stream:
-                content = _Content(subject, stream, left)
-            left -= content.size
             path, section = f"{subject.path}/{info.filename}", f"member {info.filename}"
+            try:
+                with archive.open(info) as stream:
+                    content = _Content(subject, stream, left)
+            except tuple(_damage("zip")) as error:
+                closed.append(info.filename)
+                finding.notes.append(f"{path}: cannot be unpacked ({error}), not looked into")
+                continue
+            left -= content.size
             new = _rewritten(subject, content, path, finding, examine, section)
             if new is not None:
                 changed[info.filename] = new
-        names = [name.upper() for name in archive.namelist()]
-        if not changed:
-            return
-        if any(name.startswith("META-INF/") and name.endswith(_SIGNED) for name in names):
-            finding.refuse(subject.path, f"a signed archive would change: {next(iter(changed))}")
-        elif _is_small(subject, finding):
+        if changed and _may_change(subject, finding, archive, changed, closed):
             _follow_records(archive, changed)
             _put(finding, subject, _zipped(archive, changed), "write the archive again")
+
+
+def _may_change(
+    subject: Subject, finding: Finding, archive: Any, changed: Mapping[str, bytes], closed: Sequence[str]
+) -> bool:
+    """Whether the archive can be written again with new members; refuses it where it cannot."""
+    names = archive.namelist()
+    first = next(iter(changed))
+    if any(name.upper().startswith("META-INF/") and name.upper().endswith(_SIGNED) for name in names):
+        finding.refuse(subject.path, f"a signed archive would change: {first}")
+    elif closed:
+        finding.refuse(subject.path, f"{first} would change, but {closed[0]} cannot be unpacked")
+    elif twice := next((name for name in changed if names.count(name) > 1), None):
+        finding.refuse(subject.path, f"has two members of one name: {twice}")
+    elif sum(info.file_size for info in archive.infolist()) > SUM:
+        finding.refuse(subject.path, f"has more than {SUM >> 20} MiB of content, not written again")
+    else:
+        return _is_small(subject, finding)
+    return False
 
 
 class _Content:
@@ -126,6 +157,9 @@ def _rewritten(
         return None
     if not content.hits and kinds.packing(old[:_HEAD]) is None:
         return None
+    if not content.hits and content.size > LIMIT:
+        finding.notes.append(f"{path}: packed twice, with more than {LIMIT >> 20} MiB, not looked into")
+        return None
     if content.size > LIMIT:
         finding.refuse(subject.path, f"more than {LIMIT >> 20} MiB, not rewritten", section=section)
         return None
@@ -139,7 +173,8 @@ def _rewritten(
     for item in found.refusals:
         where = f"{section}: {item.section}" if item.section else section
         finding.refusals.append(replace(item, path=subject.path, section=where))
-    finding.notes += [f"{section}: {note}" for note in found.notes]
+    where = section if subject.depth else f"{subject.path}: {section}"
+    finding.notes += [f"{where}: {note}" for note in found.notes]
     if not found.splices or found.refusals:
         return None
     return spliced(old, sorted(found.splices), subject=path)
@@ -165,7 +200,6 @@ def _put(finding: Finding, subject: Subject, new: bytes, reason: str) -> None:
 def _opened(file: BinaryIO, kind: str) -> Any:
     import bz2
     import gzip
-    import lzma
 
     match kind:
         case "gzip":
@@ -173,11 +207,42 @@ def _opened(file: BinaryIO, kind: str) -> Any:
         case "bzip2":
             return bz2.BZ2File(file)
         case "xz":
-            return lzma.LZMAFile(file)
+            return _Xz(file)
         case _:
             from zstandard import ZstdDecompressor
 
-            return ZstdDecompressor(max_window_size=1 << 31).stream_reader(file, read_across_frames=True)
+            return ZstdDecompressor(max_window_size=MEMORY).stream_reader(file, read_across_frames=True)
+
+
+class _Xz(io.RawIOBase):
+    """The content of an xz file of any number of streams, within the memory that is allowed."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, b""
+        self._decoder = self._new()
+
+    @staticmethod
+    def _new() -> "lzma.LZMADecompressor":
+        import lzma
+
+        return lzma.LZMADecompressor(memlimit=MEMORY)
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to that many bytes of content, none at its end."""
+        while True:
+            if self._decoder.eof:
+                self._left = self._decoder.unused_data.lstrip(b"\0") or self._file.read(_CHUNK).lstrip(b"\0")
+                if not self._left:
+                    return b""
+                self._decoder = self._new()
+            elif self._decoder.needs_input and not self._left:
+                self._left = self._file.read(_CHUNK)
+                if not self._left:
+                    raise EOFError("ends too early")
+            found = self._decoder.decompress(self._left, size)
+            self._left = b""
+            if found:
+                return found
 
 
 def _pack(kind: str, old: bytes, content: bytes) -> bytes:

@@ -86,6 +86,20 @@ SETS: Mapping[str, tuple[str, ...]] = {
     "supervised": ("bash", *_SHELL, "gcc", "libc6-dev", "make", "strace"),
     "cgo": (*_SHELL, "golang-1.19-go", "gcc", "libc6-dev"),
     "gdb": (*_SHELL, "gdb"),
+    "elf": (
+        *(
+            "bash",
+            *_SHELL,
+            "binutils",
+            "curl",
+            "gcc",
+            "git",
+            "openjdk-17-jre-headless",
+            "perl",
+            "postgresql-15",
+        ),
+        *("python3.11", "python3-numpy", "python3-scipy", "samba-libs", "sqlite3", "systemd", "util-linux"),
+    ),
     "pilots": (
         *("bash", "bsdutils", "coreutils", "curl", "dash", "git", "grep", "less", "libc-bin", "libstdc++6"),
         *("ncurses-base", "ncurses-bin", "openssl", "perl", "python3.11", "sed", "sqlite3", "vim-tiny"),

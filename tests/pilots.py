@@ -118,7 +118,7 @@ def fill(prefix: Path, pilot: Pilot) -> None:
         compilers.shell(compiler, textwrap.dedent(script), prefix)
         (prefix / "log").unlink()
     for wheel in pilot.wheels:
-        unpack(_wheel(wheel), prefix / "lib/site", mtime=_EPOCH)
+        unpack(wheel_of(wheel), prefix / "lib/site", mtime=_EPOCH)
     for name, text in pilot.files.items():
         (prefix / name).write_text(text)
     (prefix / "pilot.sh").write_text("exec 2>&1\nset -eu\ncd /tmp\n" + textwrap.dedent(pilot.script))
@@ -133,7 +133,7 @@ def _turn_links(top: Path, below: str = "/usr") -> None:
             path.symlink_to(os.path.relpath(inside, path.parent))
 
 
-def _wheel(request: str) -> Path:
+def wheel_of(request: str) -> Path:
     """Download a wheel for CPython 3.11, once."""
     kept = Path(tempfile.gettempdir()) / f"belljar-tests-wheels-{os.getuid()}"
     name, _, version = request.partition("==")

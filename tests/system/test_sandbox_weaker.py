@@ -299,7 +299,8 @@ def belljar_run(place: Path, *words: str):
 
     def action():
         forbid_by_setting()
-        env = {**os.environ, "PYTHONPATH": SOURCES, "HOME": str(place)}
+        sources = f"{SOURCES}:{os.environ.get('PYTHONPATH', SOURCES)}"
+        env = {**os.environ, "PYTHONPATH": sources, "HOME": str(place)}
         command = [sys.executable, "-m", "belljar", "run", *words]
         done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
         return done.returncode, done.stdout, done.stderr

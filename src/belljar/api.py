@@ -44,13 +44,13 @@ from belljar.recipe.fetch import fetch
 from belljar.recipe.resolve import lock
 from belljar.relocate import Scan, scan
 from belljar.relocate.change import Plan, Refusal
-from belljar.relocate.consistency import Finding, check
+from belljar.relocate.consistency import Finding
 from belljar.relocate.consistency import status as relocations
 from belljar.relocate.install import install, uninstall
 from belljar.relocate.install import plan as plan_installation
 from belljar.relocate.moved import Moved, moved
-from belljar.relocate.moving import Applied, resume, undo
-from belljar.relocate.request import Relocation, plan_relocation, relocate
+from belljar.relocate.moving import Applied, resume
+from belljar.relocate.request import Relocation, check, plan_relocation, relocate, undo
 from belljar.seal.doing import Unsealing
 from belljar.seal.doing import check as check_seal
 from belljar.seal.launcher import Form

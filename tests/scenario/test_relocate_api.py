@@ -68,6 +68,8 @@ def test_a_tree_is_planned_moved_checked_listed_and_taken_back(tree):
     assert contents(tree) == before
     with pytest.raises(api.InputError, match="nothing to undo"):
         api.undo(tree)
+    with pytest.raises(api.InputError, match="records no relocation"):
+        api.check(tree)
 
 
 def test_what_cannot_be_moved_is_refused_and_nothing_changes(tree):

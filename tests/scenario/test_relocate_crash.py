@@ -412,6 +412,46 @@ def test_a_hard_link_from_outside_keeps_the_old_file(tree, tmp_path):
     assert NEW in (tree / "bin/tool").read_bytes()
 
 
+def test_undoing_gives_the_bytes_back_but_joins_no_link_from_outside(tree, tmp_path):
+    before = snapshot(tree)
+    os.link(tree / "bin/tool", tmp_path / "outside")
+    inode_before = (tmp_path / "outside").stat().st_ino
+    apply(make_plan(tree))
+    undo(tree)
+    assert snapshot(tree) == before
+    assert (tmp_path / "outside").stat().st_ino == inode_before != (tree / "bin/tool").stat().st_ino
+    assert (tmp_path / "outside").stat().st_nlink == (tree / "bin/tool").stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("change", ["gone", "a link", "a directory", "longer", "only its mode"])
+def test_what_changed_after_the_move_is_refused_whole_or_kept(tree, change):
+    before = snapshot(tree)
+    apply(make_plan(tree))
+    path = tree / "bin/tool"
+    (tree / "bin").chmod(0o755)
+    content = path.read_bytes()
+    if change == "only its mode":
+        path.chmod(0o700)
+        undo(tree)
+        assert snapshot(tree)["bin/tool"][4] == before["bin/tool"][4]
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+        return
+    path.unlink()
+    if change == "a link":
+        path.symlink_to("script")
+    if change == "a directory":
+        path.mkdir()
+    if change == "longer":
+        path.write_bytes(content + b"x")
+    after = snapshot(tree)
+    for _ in range(2):
+        with pytest.raises(IntegrityError, match=r"changed by somebody else: bin/tool"):
+            undo(tree)
+        assert snapshot(tree) == after
+        assert [one.phase for one in status(tree)] == ["applied"]
+    assert "bin/tool" in [finding.path for finding in check(tree)]
+
+
 def test_a_directory_swapped_for_a_link_leads_nowhere(tree, tmp_path, monkeypatch):
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -525,6 +565,12 @@ with (tree / "big").open("wb") as file:
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 splices = [Splice(offset=at, old={OLD!r}, new={NEW!r}) for at in (0, 3 << 30, (5 << 30) - 64)]
 change = FileChange(path="big", kind="bytes", splices=splices)
+plan = Plan(tree=tree, moves=(({OLD!r}, {NEW!r}),), changes=[change])
+moving.apply(plan)
+moving.undo(tree)
+ends = [Splice(offset=0, old={OLD!r}, new=b"/longer" + {OLD!r}),
+        Splice(offset=(5 << 30) - 64, old={OLD!r}, new={OLD!r}[7:])]
+change = FileChange(path="big", kind="bytes", splices=ends)
 plan = Plan(tree=tree, moves=(({OLD!r}, {NEW!r}),), changes=[change])
 moving.apply(plan)
 moving.undo(tree)

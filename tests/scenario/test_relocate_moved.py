@@ -16,7 +16,7 @@ from belljar import fsys
 from belljar.errors import InputError, IntegrityError
 from belljar.placeholder import PLACEHOLDER, TAIL
 from belljar.references import Table
-from belljar.relocate import moving, rewrite_tree, scan
+from belljar.relocate import moving, request, rewrite_tree, scan
 from belljar.relocate.moved import moved
 from belljar.store import Record, Store, StoreName, describe
 from belljar.types import Digest
@@ -211,3 +211,20 @@ def killed_at(number, steps, work):
     status = os.waitpid(child, 0)[1]
     assert status in (0, signal.SIGKILL)
     return status != 0
+
+
+def test_an_entry_is_checked_by_its_table_and_has_nothing_to_undo(store, place):
+    assert request.check(store.directory) == ()
+    with pytest.raises(InputError, match=r"built it.*nothing is kept"):
+        request.undo(store.directory)
+    (place / "ann").rename(place / "bob")
+    here = place / "bob/store"
+    assert ["names" in one.what for one in request.check(here)] == [True, True]
+    moved(here)
+    assert request.check(here) == ()
+    victim = next(Store(directory=here).root.glob("*-hello-*/data"))
+    victim.chmod(0o644)
+    with victim.open("r+b") as file:
+        file.seek(510)
+        file.write(b"?")
+    assert ["offset 500" in one.what for one in request.check(here)] == [True]

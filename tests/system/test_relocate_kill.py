@@ -201,6 +201,49 @@ print((tree.parent / "out/f").read_text(), (tree / "f").read_text())
     assert run(script, tree) == ["HostError", "True", "/a/longer/prefix", "/old/prefix"]
 
 
+def test_capabilities_and_set_id_bits_stay_through_a_move_and_back(tree):
+    script = (
+        HEAD
+        + MOUNT
+        + """
+import struct
+path, name = tree / "ping", "security.capability"
+path.write_bytes(OLD + os.urandom(200_000))
+path.chmod(0o6755)
+os.setxattr(path, name, struct.pack("<5I", 0x02000001, 1 << 13, 0, 0, 0))  # version 2, effective: cap_net_raw
+before = os.getxattr(path, name), path.stat().st_mode
+apply(plan(tree))
+assert NEW in path.read_bytes()
+assert (os.getxattr(path, name), path.stat().st_mode) == before
+undo(tree)
+print((os.getxattr(path, name), path.stat().st_mode) == before)
+"""
+    )
+    assert run(script, tree) == ["True"]
+
+
+def test_two_processes_at_a_time_on_one_tree_take_turns_or_are_refused(tree):
+    fill(tree)
+    before = facts(tree)
+    script = HEAD + "print(apply(plan(tree)).changed)"
+    both = [
+        subprocess.Popen(
+            python(script, tree), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    ends = []
+    for one in both:
+        stdout, stderr = one.communicate()
+        ends.append(stdout.strip() or stderr)
+    assert ends.count("30") == 1, ends
+    for end in ends:
+        assert end in ("0", "30") or "another process" in end or "cannot be relocated" in end, end
+    assert len(status(tree)) == 1
+    undo(tree)
+    assert facts(tree) == before
+
+
 def test_others_may_not_undo_and_are_told_so(tree):
     script = (
         HEAD

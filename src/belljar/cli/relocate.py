@@ -128,10 +128,10 @@ def _steps(number: int) -> str:
 
 
 def _check(tree: Path, form: str) -> int:
-    from belljar.relocate import consistency
+    from belljar.relocate import request
 
     with progress() as shown:
-        found = consistency.check(tree, progress=shown)
+        found = request.check(tree, progress=shown)
     lines = [item.describe() for item in found] or ["consistent"]
     value = {"findings": [{"path": item.path, "offset": item.offset, "what": item.what} for item in found]}
     show(form, lines, value)
@@ -139,10 +139,10 @@ def _check(tree: Path, form: str) -> int:
 
 
 def _undo(tree: Path, form: str) -> int:
-    from belljar.relocate import moving
+    from belljar.relocate import request
 
     with progress() as shown:
-        done = moving.undo(tree, progress=shown)
+        done = request.undo(tree, progress=shown)
     verb = "is" if done.changed == 1 else "are"
     lines = [*_notes(done), f"{tree}: {_steps(done.changed)} {verb} as before"]
     show(form, lines, {"changed": done.changed, "notes": list(done.notes)})

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from belljar import fsys, placeholder
 from belljar.checksums import digests
-from belljar.errors import InputError
+from belljar.errors import InputError, IntegrityError
 from belljar.references import Bound, Digest, Reference, Table, mismatch
 from belljar.relocate import inode
 from belljar.relocate.change import FileChange, LinkChange, NewFile, Plan
@@ -63,6 +63,24 @@ def moved(directory: Path, *, output: Path | None = None, progress: Progress = q
     if output is not None:
         _copy_links(store, output)
     return tuple(done)
+
+
+def faults(directory: Path) -> Iterator[tuple[str, str]]:
+    """Yield the entries of a store or installation that do not name the place where it is, and what is wrong.
+
+    Raises InputError when a table is damaged.
+    """
+    store = Store(directory=directory)
+    for name in store.names():
+        tree, table, here = store.path(name), store.table(name), store.location
+        try:
+            there = location_in(tree, table)
+            if there not in (None, here):
+                yield str(name), f"names {_directory(there or b'')}, not where it is: relocate it"
+            else:
+                plan_entry(tree, table, old=here, new=here)
+        except IntegrityError as error:
+            yield str(name), error.message
 
 
 def location_in(tree: Path, table: Table) -> bytes | None:

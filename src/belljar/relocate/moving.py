@@ -220,7 +220,7 @@ def _survey(root: Root, steps: Sequence[Step]) -> list[Numbered]:
         raise IntegrityError(
             f"{root.path}: changed by somebody else: {', '.join(others[:5])}"
             f"{f' and {len(others) - 5} more' if len(others) > 5 else ''}",
-            hint="put the file back as it was, or take the tree from where it came",
+            hint="--check names all of them: put them back as they were, or take the tree from where it came",
         )
     return waiting
 

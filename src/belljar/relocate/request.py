@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from belljar.errors import BelljarError, HostError, InputError
-from belljar.relocate import moving
+from belljar.relocate import consistency, moved, moving
 from belljar.relocate.change import Plan
+from belljar.relocate.consistency import Finding
 from belljar.relocate.moving import Applied
 from belljar.store import Store
 from belljar.types import Progress, quiet
@@ -89,6 +90,34 @@ def carry_out(plan: Plan, *, output: Path | None = None, progress: Progress = qu
     """Do what a plan says, in place or on a copy at `output`, and make the link that it relies on."""
     with _link(None if plan.refusals else plan.alias):
         return moving.apply(plan, output=output, progress=progress)
+
+
+def check(tree: Path, *, progress: Progress = quiet) -> tuple[Finding, ...]:
+    """Compare a tree with its latest record, or what belljar built with its tables; () when all is right.
+
+    Raises InputError when there is nothing to compare with, or it is damaged; HostError when something cannot
+    be read.
+    """
+    if is_own(tree):
+        return tuple(
+            Finding(path=path, what=what) for path, what in moved.faults(Path(os.path.abspath(tree)))
+        )
+    if not consistency.status(tree):
+        raise InputError(f"{tree}: records no relocation: there is nothing to compare it with")
+    return consistency.check(tree, progress=progress)
+
+
+def undo(tree: Path, *, progress: Progress = quiet) -> Applied:
+    """Take the latest relocation of a tree back: as `moving.undo`, which see for what it raises.
+
+    Raises InputError also for what belljar built: no record is kept of its moves.
+    """
+    if is_own(tree):
+        raise InputError(
+            f"{tree}: belljar built it: its table is the record, and nothing is kept to undo",
+            hint="move it back (mv), then relocate it again",
+        )
+    return moving.undo(tree, progress=progress)
 
 
 def is_own(tree: Path) -> bool:

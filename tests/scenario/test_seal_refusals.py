@@ -1,9 +1,12 @@
 """Prefixes that cannot be sealed, or not yet: told with the reason, and nothing is written."""
 
+import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
+from loader_oracle import own_loader
 
 from belljar import fsys
 from belljar.errors import HostError, InputError
@@ -96,10 +99,57 @@ def test_a_prefix_that_may_not_be_written_is_told(form, prefix):
     assert contents(prefix) == before
 
 
+def test_a_place_that_is_taken_is_a_refusal_and_what_is_there_stays(prefix, tmp_path):
+    (tmp_path / "outside").mkdir()
+    shutil.rmtree(prefix / "lib", ignore_errors=True)
+    for make, path, words in (
+        (lambda: (prefix / "lib").write_text("mine"), "lib", "is no directory of the prefix"),
+        (lambda: (prefix / "lib").symlink_to(tmp_path / "outside"), "lib", "is no directory of the prefix"),
+        (lambda: (prefix / "lib/belljar").mkdir(parents=True), "lib/belljar", "is not what belljar bundled"),
+        (lambda: (prefix / "lib/belljar/seal").write_text("x"), "lib/belljar", "is not what belljar bundled"),
+    ):
+        make()
+        before = contents(prefix)
+        sealing = plan(prefix)
+        assert (path, True) in {(item.path, words in item.reason) for item in sealing.changes.refusals}
+        with pytest.raises(InputError, match=words):
+            doing.seal(sealing)
+        assert contents(prefix) == before
+        if (prefix / "lib").is_symlink() or (prefix / "lib").is_file():
+            (prefix / "lib").unlink()
+    assert not list((tmp_path / "outside").iterdir())
+
+
+def test_a_libc_of_the_prefixs_own_is_a_refusal_that_says_where(prefix):
+    (prefix / "lib").mkdir(exist_ok=True)
+    loader = Path(own_loader())
+    shutil.copy(loader.resolve().with_name("libc.so.6"), prefix / "lib")
+    with pytest.raises(InputError, match=r"two libcs: the prefix has one, lib/libc\.so\.6; take it away"):
+        doing.seal(plan(prefix))
+
+
 def test_a_seal_with_a_damaged_record_is_neither_sealed_nor_unsealed(prefix):
     doing.seal(plan(prefix, Options(form=Form.STATIC)))
     record = prefix / "lib/belljar/seal.json"
-    for damage in ("{", "[]", '{"version": 9}', '{"version": 1, "form": "static"}', "null"):
+    whole = json.loads(record.read_text())
+    odd = [
+        {"form": "auto"},
+        {"files": []},
+        {"files": {"a/b": {"source": "/bin/sh", "sha256": ""}}},
+        {"files": {"a": {"source": 1, "sha256": ""}}},
+        {"libraries": {"lib/x.so": [[0, "AA=="]]}},
+        {"libraries": {"lib/x.so": [[-1, "", ""]]}},
+        {"libraries": {"lib/x.so": [[0, "*", ""]]}},
+        {"libraries": {"../x.so": []}},
+        {"wrapped": {"bin/x": {"program": "libexec/x"}}},
+        {"wrapped": {"bin/x": {"program": "/bin/x", "directories": []}}},
+        {"trees": "gconv"},
+        {"trees": ["locale/../../../x"]},
+        {"host": [1]},
+        {"host": ["../x"]},
+    ]
+    texts = [json.dumps(whole | item) for item in odd]
+    for damage in ("{", "[]", '{"version": 9}', '{"version": 1, "form": "static"}', "null", *texts):
         record.write_text(damage)
         before = contents(prefix)
         for work in (plan, doing.unseal_plan, doing.check, doing.recover):

@@ -9,6 +9,7 @@ goes back.
 
 import base64
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
@@ -225,7 +226,7 @@ def _settle(prefix: Path) -> None:
             fsys.remove_tree(prefix / name)
         sweep(prefix, record.wrapped(record.read(prefix)))
     except OSError as error:
-        raise fsys.explained(error, place) from error
+        raise _explained(error, place) from error
 
 
 def _remove_made(prefix: Path, told: Mapping[str, Any]) -> None:
@@ -247,9 +248,17 @@ def _place(made: bundle.Bundle, place: Path, told: Mapping[str, Any]) -> None:
             place.rename(old)
         fresh.rename(place)
     except OSError as error:
-        raise fsys.explained(error, place) from error
+        raise _explained(error, place) from error
     finally:
         _settle(prefix)
+
+
+def _explained(error: OSError, path: Path) -> HostError:
+    """Return what an OSError means to who seals a prefix."""
+    told = fsys.explained(error, path)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return HostError(told.message, hint="do it as who owns the prefix, or seal a copy of it")
+    return told
 
 
 @contextlib.contextmanager
@@ -258,7 +267,7 @@ def _alone(prefix: Path) -> Iterator[None]:
     try:
         fd = os.open(prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise fsys.explained(error, prefix) from error
+        raise _explained(error, prefix) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
@@ -267,6 +276,6 @@ def _alone(prefix: Path) -> Iterator[None]:
             f"{prefix}: another process seals or unseals it", hint="wait for it to end"
         ) from error
     except OSError as error:
-        raise fsys.explained(error, prefix) from error
+        raise _explained(error, prefix) from error
     finally:
         os.close(fd)

@@ -87,9 +87,12 @@ def closures(
     programs = [item for item in wanted if item.kind is not Kind.LIBRARY]
     machines = sorted({item.machine for item in programs})
     if len(machines) > 1:
-        odd = next(item for item in programs if item.machine != machines[0])
+        odd = next(item for item in programs if item.machine != programs[0].machine)
         found.refusals.append(
-            Refusal(path=odd.path, reason="is for another machine than the programs before it")
+            Refusal(
+                path=odd.path,
+                reason=f"is for another machine than {programs[0].path}: one prefix, one machine",
+            )
         )
         return found
     if not machines:

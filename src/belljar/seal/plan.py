@@ -10,7 +10,7 @@ that leads nowhere: a prefix is sealed whole or not at all.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,6 +102,7 @@ def plan(prefix: Path, options: Options | None = None, *, progress: Progress = q
     if not _has_work(prefix, options, told, binaries):
         return nothing
     found = closures(prefix, binaries, options, _bundled(told), progress)
+    found.refusals += _taken_places(prefix, told)
     bundle = None if found.refusals else _bundle(found, options, _bundled(told))
     changes: list[FileChange | Wrap | Refusal] = []
     if bundle is not None:
@@ -120,6 +121,15 @@ def plan(prefix: Path, options: Options | None = None, *, progress: Progress = q
         search=_searches(prefix, binaries, bundle, found),
         notes=(*found.notes, *_unlicensed(bundle)),
     )
+
+
+def _taken_places(prefix: Path, told: Mapping[str, Any] | None) -> Iterator[Refusal]:
+    """Yield why the private directory cannot be where it belongs."""
+    place, above = prefix / PRIVATE, (prefix / PRIVATE).parent
+    if os.path.lexists(above) and not (above.is_dir() and above.resolve().is_relative_to(prefix)):
+        yield Refusal(path=above.name, reason="is no directory of the prefix: what is bundled goes there")
+    elif os.path.lexists(place) and (told is None or place.is_symlink()):
+        yield Refusal(path=PRIVATE, reason="is there, and is not what belljar bundled: take it away")
 
 
 def _as_before(options: Options, told: Mapping[str, Any] | None) -> Options:
@@ -203,11 +213,8 @@ def _form(prefix: Path, options: Options, told: Mapping[str, Any] | None) -> For
 def _bundle(found: Found, options: Options, before: Iterable[str]) -> Bundle | None:
     """Return the private directory's content; None, with refusals, when loader or libc are not one."""
     loaders = sorted({*found.loaders, *(name for name in before if name.startswith("ld-linux"))})
-    if len(loaders) != 1 or LIBC not in found.files:
-        path = next(iter(found.loaders.values()), "")
-        found.refusals.append(
-            Refusal(path=path, reason=f"not one loader and one libc: {', '.join(loaders) or 'none'}")
-        )
+    if why := _why_not_one(loaders, found):
+        found.refusals.append(Refusal(path=next(iter(found.loaders.values()), "."), reason=why))
         return None
     trees = _locales(found, options)
     files = {name: Path(place.host) for name, place in sorted(found.files.items())}
@@ -223,6 +230,16 @@ def _bundle(found: Found, options: Options, before: Iterable[str]) -> Bundle | N
         licenses=licenses,
         unlicensed=unlicensed,
     )
+
+
+def _why_not_one(loaders: Sequence[str], found: Found) -> str:
+    """Return why there is not one loader and one libc for all programs; nothing where there is."""
+    if len(loaders) > 1:
+        return f"is one of programs with different loaders: {', '.join(loaders)}"
+    if places := found.places.get(LIBC):
+        own = ", ".join(f"{place}/{LIBC}" for place in places)
+        return f"would start on two libcs: the prefix has one, {own}; take it away, sealing bundles one"
+    return "" if loaders and LIBC in found.files else "has a loader or libc that is not found"
 
 
 def _locales(found: Found, options: Options) -> dict[str, Path]:

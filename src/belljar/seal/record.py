@@ -15,6 +15,7 @@
 What is read is trusted no further than that: paths stay in the prefix.
 """
 
+import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ PRIVATE = "lib/belljar"
 """Where in a prefix the private loader, libc and libraries lie."""
 NAME = "seal.json"
 VERSION = 1
+FORMS = ("embedded", "static", "sh")
 OWN = "belljar"
 """The source of files that belljar brings."""
 
@@ -39,12 +41,10 @@ def read(prefix: Path, private: str = PRIVATE) -> dict[str, Any] | None:
     path = prefix / private / NAME
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())
-        if record["version"] != VERSION:
-            raise ValueError(f"version {record['version']!r}")
         _demand(record)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: damaged: {error}", hint="take the prefix from where it came") from error
     return record
 
@@ -54,18 +54,44 @@ def wrapped(record: Mapping[str, Any] | None) -> dict[str, str]:
     return {path: told["program"] for path, told in (record or {}).get("wrapped", {}).items()}
 
 
-def _demand(record: Mapping[str, Any]) -> None:
-    """Raise an error unless members are what they should be."""
-    paths = [
-        *record["files"],
-        *record.get("libraries", {}),
-        *record.get("made", []),
-        *record.get("trees", []),
-    ]
-    if not all(isinstance(item["source"], str) for item in record["files"].values()):
-        raise ValueError("a file has no source")
-    for path, told in record.get("wrapped", {}).items():
-        paths += [path, told["program"], *told["directories"]]
-    for path in paths:
-        if not is_inside(path):
-            raise ValueError(f"{path!r} is not a path of the prefix")
+def _demand(record: Any) -> None:
+    """Raise ValueError unless everything is what it should be."""
+    _is(isinstance(record, dict) and record.get("version") == VERSION, f"not of version {VERSION}")
+    _is(record.get("form") in FORMS, f"its form is none of {', '.join(FORMS)}")
+    groups = {name: record.get(name, {}) for name in ("files", "libraries", "wrapped")}
+    lists = {name: record.get(name, []) for name in ("made", "trees", "host")}
+    _is("files" in record, "it names no files")
+    for name, group in groups.items():
+        _is(isinstance(group, dict), f"{name} are no table")
+    for name, items in lists.items():
+        _is(isinstance(items, list) and all(isinstance(item, str) for item in items), f"{name} are no names")
+    paths = [*groups["libraries"], *lists["made"], *lists["trees"]]
+    for name, told in groups["files"].items():
+        _is("/" not in name and _is_text(told, "source", "sha256"), f"file {name!r} is not told of")
+    for path, edits in groups["libraries"].items():
+        _is(isinstance(edits, list) and all(map(_is_edit, edits)), f"the edits of {path!r} are none")
+    for path, told in groups["wrapped"].items():
+        places = told.get("directories") if _is_text(told, "program") else None
+        _is(isinstance(places, list), f"{path!r} starts nothing")
+        paths += [path, told["program"], *(places or ())]
+    for path in (*paths, *groups["files"], *lists["host"]):
+        _is(isinstance(path, str) and is_inside(path), f"{path!r} is not a path of the prefix")
+
+
+def _is(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
+
+
+def _is_text(told: Any, *names: str) -> bool:
+    return isinstance(told, dict) and all(isinstance(told.get(name), str) for name in names)
+
+
+def _is_edit(edit: Any) -> bool:
+    """Whether something is an offset and two texts in base64."""
+    if not isinstance(edit, list) or len(edit) != 3 or type(edit[0]) is not int or edit[0] < 0:
+        return False
+    try:
+        return all(base64.b64decode(text, validate=True) is not None for text in edit[1:])
+    except (TypeError, ValueError):
+        return False

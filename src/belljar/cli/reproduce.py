@@ -17,14 +17,25 @@ if TYPE_CHECKING:
     from belljar.types import Progress
 
 
-@click.command()
+class _WithCommand(click.Command):
+    """A command whose words after `--` are a command; those before may then lack their argument."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        ctx.params["command_words"] = tuple(args[at + 1 :])
+        return super().parse_args(ctx, args[:at])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- CMD...]"]
+
+
+@click.command(cls=_WithCommand)
 @click.argument(
     "directory",
     metavar="[DIR]",
     default=".",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
 )
-@click.argument("command_words", metavar="[-- CMD...]", nargs=-1, type=click.UNPROCESSED)
 @click.option("--vary", metavar="NAME", multiple=True, help="Vary this only; may be given several times.")
 @click.option("--dont-vary", "dont_vary", metavar="NAME", multiple=True, help="Do not vary this.")
 @click.option("--env", "variables", metavar="NAME[=VALUE]", multiple=True, help="Vary this variable, too.")

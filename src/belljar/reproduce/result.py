@@ -22,6 +22,9 @@ _REMEDIES = {
     "random": "a fixed seed",
 }
 
+_SEEDED = frozenset({"clock", "random", "aslr"})
+"""One of these is in every seed; a user and a process number may well stand in one line."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
@@ -137,11 +140,11 @@ def causes_of(
 
 
 def _merged(found: Sequence[Found], kinds: dict[Spot, Kind]) -> Iterator[tuple[Found, tuple[str, ...]]]:
-    """Yield causes; what the clock and more that seeds are made of write is a random number."""
+    """Yield causes; what several of those that seeds are made of write is a random number."""
     seeds = [item for item in found if set(item.names) <= CHANCE and item.how is not How.PROVED]
     spots: list[Spot] = [spot for item in seeds for spot in item.spots]
-    timed = {spot for item in seeds if {"clock", "random"} & set(item.names) for spot in item.spots}
-    shared = {spot for spot in timed if spots.count(spot) > 1 and kinds.get(spot) is not Kind.TIME}
+    sown = {spot for item in seeds if _SEEDED & set(item.names) for spot in item.spots}
+    shared = {spot for spot in sown if spots.count(spot) > 1 and kinds.get(spot) is not Kind.TIME}
     if shared:
         through = tuple(item.names[0] for item in seeds if item.spots & shared)
         yield Found(names=("random",), spots=frozenset(shared), how=How.ALONE), through

@@ -6,16 +6,18 @@ the kernel is asked for the supervisor answers. What is read from /proc, /sys an
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from belljar.hermetic.request import HOME, PROJECT
+from belljar.hermetic.sight import locate
 from belljar.hermetic.variables import EPOCH
 from belljar.sandbox import Bind, Policy, Sandbox, Symlink, Tmpfs, Trace
 
 LOCALES = "/run/belljar/locale"
 """Where a build sees locales that its system does not have (LOCPATH of glibc)."""
+_UTF8 = ("C.utf8", "C.UTF-8")
 _HIDING = ("LC_ALL", "TAR_OPTIONS")
 """Variables of a hermetic run that keep an influence from showing, or that are set anew."""
 
@@ -83,7 +85,7 @@ class World:
         return replace(
             usual,
             operations=tuple(operations),
-            env=self._environment(usual.env),
+            env=self._environment(usual),
             cwd=self._moved(usual.cwd),
             uid=self.uid,
             gid=self.gid,
@@ -102,7 +104,7 @@ class World:
         for target, text in self._files():
             (files / target.strip("/").replace("/", "-")).write_text(text)
 
-    def _environment(self, usual: Mapping[str, str]) -> dict[str, str]:
+    def _environment(self, usual: Sandbox) -> dict[str, str]:
         own = {
             "HOME": self.home,
             "LANG": self.locale,
@@ -116,15 +118,17 @@ class World:
             "USER": self.user,
         }
         if self.locale != World().locale:
-            # Only what sorts and formats: the encoding of texts stays UTF-8.
-            own |= {"LC_CTYPE": World().locale, "LOCPATH": LOCALES}
             del own["LC_ALL"]
+            own["LOCPATH"] = LOCALES
+            if any(locate(usual, f"/usr/lib/locale/{name}/LC_CTYPE") for name in _UTF8):
+                # Only what sorts and formats: the encoding of texts stays UTF-8.
+                own["LC_CTYPE"] = World().locale
         if self.jobs > 1:
             own |= {"MAKEFLAGS": f"-j{self.jobs}", "CMAKE_BUILD_PARALLEL_LEVEL": str(self.jobs)}
             own |= {"CARGO_BUILD_JOBS": str(self.jobs)}
-        if "JOBS" in usual:
+        if "JOBS" in usual.env:
             own["JOBS"] = str(self.jobs)
-        kept = {name: self._moved(value) for name, value in usual.items() if name not in _HIDING}
+        kept = {name: self._moved(value) for name, value in usual.env.items() if name not in _HIDING}
         return kept | own | dict(self.variables)
 
     def _moved(self, text: str) -> str:

@@ -110,6 +110,7 @@ def test_a_place_that_is_taken_is_a_refusal_and_what_is_there_stays(prefix, tmp_
     ):
         make()
         before = contents(prefix)
+        doing.recover(prefix)
         sealing = plan(prefix)
         assert (path, True) in {(item.path, words in item.reason) for item in sealing.changes.refusals}
         with pytest.raises(InputError, match=words):

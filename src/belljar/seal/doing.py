@@ -223,7 +223,8 @@ def _settle(prefix: Path) -> None:
             (prefix / _OLD).rename(place)
         _remove_made(prefix, record.read(prefix, _GONE) or {})
         for name in (_NEW, _OLD, _GONE):
-            fsys.remove_tree(prefix / name)
+            with contextlib.suppress(NotADirectoryError):  # the plan will refuse it
+                fsys.remove_tree(prefix / name)
         sweep(prefix, record.wrapped(record.read(prefix)))
     except OSError as error:
         raise _explained(error, place) from error

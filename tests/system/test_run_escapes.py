@@ -7,6 +7,7 @@ the test planted there.
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,10 @@ def case(name):
         except BaseException:
             tried[name] = False
     return attempt
+def inside(name):  # what must not be tried outside
+    if "inside" in plant:
+        return case(name)
+    return lambda action: tried.update({name: False})
 def write(path, mode="w"):
     with open(path, mode) as file:
         file.write("planted")
@@ -81,15 +86,16 @@ def _(): os.link(plant["home"] + "/secret", "target/hard"); return True
 @case("a race of links")
 def _():
     os.mkdir("target/race")
-    stop = time.monotonic() + 0.3
+    stop = time.monotonic() + (0.5 if "inside" in plant else 10)
+    over = lambda: time.monotonic() > stop or os.path.exists(plant["parent"] + "/raced")
     def swap():
-        while time.monotonic() < stop:
+        while not over():
             try:
                 os.rename("target/race", "target/aside"); os.symlink(plant["parent"], "target/race")
                 os.unlink("target/race"); os.rename("target/aside", "target/race")
             except OSError: pass
     thread = threading.Thread(target=swap); thread.start()
-    while time.monotonic() < stop:
+    while not over():
         try: write("target/race/../raced"); write("target/race/raced")
         except OSError: pass
     thread.join()
@@ -141,42 +147,162 @@ def _(): return open("/dev/shm/" + plant["shm"]).read() == "secret"
 def _(): return os.path.exists(plant["tmp"])
 @case("/etc/passwd of the host")
 def _(): return open("/etc/passwd").read() == plant["passwd"]
-@case("write to /etc")
-def _(): return "inside" in plant and write("/etc/planted")
-@case("write to /usr")
-def _(): return "inside" in plant and write("/usr/bin/planted")
-@case("a device node of a disk")
-def _(): return "inside" in plant and call(os.mknod("target/node", 0o60660, os.makedev(7, 0)) or 0)
+@inside("write to /etc")
+def _(): return write("/etc/planted")
+@inside("write to /usr")
+def _(): return write("/usr/bin/planted")
+@inside("a device node of a disk")
+def _(): return call(os.mknod("target/node", 0o60660, os.makedev(7, 0)) or 0)
 @case("devices")
 def _(): return any(name in os.listdir("/dev") for name in ("kmsg", "mem", "fuse", "kvm", "loop0"))
-@case("write to core_pattern")
-def _(): return "inside" in plant and write("/proc/sys/kernel/core_pattern")
-@case("setuid")
-def _(): return "inside" in plant and (os.setuid(0) or os.getuid() == 0)
-@case("mount")
-def _(): return "inside" in plant and call(libc.mount(b"x", b"/tmp", b"tmpfs", 0, None))
-@case("remount writable")
-def _(): return "inside" in plant and call(libc.mount(None, b"/usr", None, 0x20 | 0x1000, None))
-@case("unmount what hides something")
-def _(): return "inside" in plant and call(libc.umount2(b"/usr/local", 2))
-@case("a user namespace")
-def _(): return "inside" in plant and call(libc.unshare(0x10000000))
-@case("join another namespace")
-def _(): return "inside" in plant and call(libc.setns(os.open("/proc/1/ns/mnt", os.O_RDONLY), 0))
-@case("chroot")
-def _(): return "inside" in plant and os.chroot("/tmp") is None
-@case("the host's name")
-def _(): return "inside" in plant and socket.sethostname("planted") is None
-@case("the clock")
-def _(): return "inside" in plant and time.clock_settime(time.CLOCK_REALTIME, time.time()) is None
-@case("type into the terminal")
+@inside("write to core_pattern")
+def _(): return write("/proc/sys/kernel/core_pattern")
+@inside("setuid")
+def _(): return (os.setuid(0) or os.getuid() == 0)
+@inside("mount")
+def _(): return call(libc.mount(b"x", b"/tmp", b"tmpfs", 0, None))
+@inside("remount writable")
+def _(): return call(libc.mount(None, b"/usr", None, 0x20 | 0x1000, None))
+@inside("unmount what hides something")
+def _(): return call(libc.umount2(b"/usr/local", 2))
+@inside("a user namespace")
+def _(): return call(libc.unshare(0x10000000))
+@inside("join another namespace")
+def _(): return call(libc.setns(os.open("/proc/1/ns/mnt", os.O_RDONLY), 0))
+@inside("chroot")
+def _(): return os.chroot("/tmp") is None
+@case("the sources by a link race of renameat2")
+def _():
+    os.mkdir("target/swap"); os.symlink(os.getcwd(), "target/way")
+    for _ in range(200):
+        libc.renameat2(-100, b"target/swap", -100, b"target/way", 2)
+        try: write("target/swap/source"); write("target/way/source")
+        except OSError: pass
+    return open("source").read() != "secret"
+@case("a socket that lies in the project")
+def _(): return connect(socket.AF_UNIX, socket.SOCK_STREAM, "lying/socket")
+@case("a pipe that lies in the project")
+def _(): return stat.S_ISFIFO(os.stat("lying/pipe").st_mode)
+@case("a descriptor more than the three")
+def _(): return len(os.listdir("/proc/self/fd")) > 4
+@case("the memory of another process, by process_vm_readv")
+def _():
+    parts = [line for line in open(f"/proc/{plant['pid']}/maps") if " r" in line]
+    return len(parts) > 0
+@case("a descriptor of another process")
+def _(): return call(libc.syscall(438, call(1) and os.pidfd_open(plant["pid"]), 0, 0))
+@case("a file by its handle")
+def _():
+    handle = ctypes.create_string_buffer(b"\x80\0\0\0", 140); mount = ctypes.c_int()
+    call(libc.syscall(303, -100, plant["home"].encode(), handle, ctypes.byref(mount), 0))
+    return True
+@case("all processes of the machine")
+def _(): return len([name for name in os.listdir("/proc") if name.isdigit()]) > 9
+def denied(name, number, *words):
+    inside(name)(lambda: call(libc.syscall(number, *words)))
+denied("io_uring", 425, 8, ctypes.create_string_buffer(120))
+denied("a key of the keyring", 250, 0, -3, 1)
+denied("add a key", 248, b"user", b"planted", b"x", 1, -3)
+denied("ask for a key", 249, b"user", b"planted", None, -3)
+denied("bpf", 321, 0, ctypes.create_string_buffer(128), 128)
+denied("userfaultfd", 323, 1)
+denied("perf", 298, ctypes.create_string_buffer(b"\1\0\0\0\x70", 112), 0, -1, -1, 0)
+denied("a detached mount", 428, -100, b"/usr", 1)
+denied("move a mount", 429, -100, b"/tmp", -100, b"/usr", 0)
+denied("a new filesystem", 430, b"tmpfs", 0)
+denied("attributes of a mount", 442, -100, b"/usr", 0x8000, ctypes.create_string_buffer(32), 32)
+denied("another root", 155, b"/tmp", b"/tmp")
+flags = ctypes.create_string_buffer((0x10000000).to_bytes(8, "little"), 88)
+denied("a user namespace by clone3", 435, flags, 88)
+denied("a kernel module", 313, 0, b"", 0)
+denied("kexec", 246, 0, 0, None, 0)
+denied("reboot", 169, 0xFEE1DEAD, 0x28121969, 0, None)
+denied("adjust the clock", 159, ctypes.create_string_buffer(b"\1", 208))
+denied("swap", 167, b"target", 0)
+denied("quota", 179, 0x800001, None, 0, None)
+denied("accounting", 163, b"target/acct")
+denied("watch the filesystem", 300, 0, 0)
+denied("the call of another convention", 0x40000000 + 39)
+def in_child(action):
+    child = os.fork()
+    if child == 0:
+        try: os._exit(7 if action() else 1)
+        except BaseException: os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+@inside("a call of 32 bits")
+def _():
+    import mmap
+    code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code.write(b"\xb8\x14\0\0\0\xcd\x80\xc3")  # mov eax, 20 (getpid); int 0x80; ret
+    start = ctypes.addressof(ctypes.c_char.from_buffer(code))
+    return in_child(lambda: ctypes.CFUNCTYPE(ctypes.c_int)(start)() > 0)
+@inside("a set-user-ID program in memory")
+def _():
+    fd = os.memfd_create("x"); os.write(fd, open("/usr/bin/id", "rb").read())
+    os.fchmod(fd, 0o4755)
+    said = subprocess.run([f"/proc/self/fd/{fd}", "-u"], pass_fds=[fd], capture_output=True, text=True)
+    return said.stdout.strip() not in ("1000", "")
+@inside("write into the program that runs")
+def _(): return os.open("/proc/self/exe", os.O_WRONLY) >= 0
+@inside("write into the program of process 1")
+def _(): return os.open("/proc/1/exe", os.O_RDONLY) >= 0
+@inside("descriptors of process 1")
+def _(): return os.listdir("/proc/1/fd") != []
+@inside("the mode of a device")
+def _(): return os.chmod("/dev/null", 0o600) is None
+@inside("replace a device")
+def _(): return os.rename("/dev/null", "/dev/old") is None
+@inside("the disk's device by number")
+def _():
+    major, minor = plant["disk"]
+    os.mknod("/tmp/disk", 0o60666, os.makedev(major, minor))
+    return True
+@inside("memory's device by number")
+def _(): return os.mknod("/dev/shm/mem", 0o20666, os.makedev(1, 1)) is None
+@inside("another machine's socket")
+def _(): return connect(socket.AF_VSOCK, socket.SOCK_STREAM, (2, 22))
+@inside("packets")
+def _(): return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 3)
+@inside("sysrq")
+def _(): return write("/proc/sysrq-trigger")
+@inside("the kernel's memory")
+def _(): return os.open("/proc/kcore", os.O_RDONLY) >= 0
+@inside("the control groups' release agent")
+def _(): return os.listdir("/sys") != []
+@inside("file capabilities")
+def _():
+    open("target/capable", "w").close()
+    os.setxattr("target/capable", "security.capability", bytes.fromhex("0000000201").ljust(20, b"\0"))
+    return True
+@inside("an output that cannot be removed")
 def _():
     import fcntl
-    return "inside" in plant and fcntl.ioctl(os.open("/dev/tty", os.O_RDWR), 0x5412, b"x") == 0
-@case("a hook of git")
-def _(): return "inside" in plant and write(".git/hooks/post-checkout")
+    fcntl.ioctl(os.open("target/fixed", os.O_CREAT), 0x40086602, (0x10).to_bytes(8, "little"))
+    return True
+@inside("give an output to root")
+def _(): os.chown("target", 0, 0); return True
+@inside("more descriptors than the limit")
+def _():
+    import resource
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1 << 20, 1 << 20)); return True
+@inside("a core of mine")
+def _():
+    import resource
+    resource.setrlimit(resource.RLIMIT_CORE, (-1, -1)); return True
+@inside("new rights")
+def _(): return libc.prctl(39, 0, 0, 0, 0) == 0
+@inside("the host's name")
+def _(): return socket.sethostname("planted") is None
+@inside("the clock")
+def _(): return time.clock_settime(time.CLOCK_REALTIME, time.time()) is None
+@inside("type into the terminal")
+def _():
+    import fcntl
+    return fcntl.ioctl(os.open("/dev/tty", os.O_RDWR), 0x5412, b"x") == 0
+@inside("a hook of git")
+def _(): return write(".git/hooks/post-checkout")
 
-# Two that are judged from outside.
+# Three that are judged from outside.
 os.makedirs("target", exist_ok=True)
 shell = "target/setuid"
 open(shell, "w").write("#!/bin/sh\n")
@@ -205,6 +331,8 @@ def victim(user):
         place.mkdir(parents=True)
     for path in (home / "secret", project.parent / "secret", project / "source", project / "other"):
         path.write_text("secret")
+    (project / "lying").mkdir()
+    os.mkfifo(project / "lying/pipe")
     (project / "hostile.py").write_text(HOSTILE)
     unique = f"belljar-{os.getpid()}-{time.monotonic_ns()}"
     shm = Path("/dev/shm") / unique
@@ -215,7 +343,9 @@ def victim(user):
     servers = Path(top / "serve.py")
     servers.write_text(_SERVE)
     server = subprocess.Popen(
-        [sys.executable, str(servers), unique, str(home / "socket")], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(servers), unique, str(home / "socket"), str(project / "lying/socket")],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     ports = json.loads(server.stdout.readline())
     plant = ports | {
@@ -226,10 +356,12 @@ def victim(user):
         "abstract": unique,
         "shm": unique,
         "tmp": str(top),
+        "disk": [os.major(top.stat().st_dev), os.minor(top.stat().st_dev)],
         "passwd": Path("/etc/passwd").read_text(),
     }
     (project / "plant.json").write_text(json.dumps(plant))
     (home / "socket").chmod(0o777)
+    (project / "lying/socket").chmod(0o777)
     mine = top / "config/belljar/profiles/mine.toml"
     mine.parent.mkdir(parents=True)
     mine.write_text('outputs = ["target"]\n')
@@ -247,17 +379,19 @@ def victim(user):
 
 _SERVE = r"""
 import ctypes, json, os, socket, sys, threading
-unique, path = sys.argv[1:]
+unique, *paths = sys.argv[1:]
 key = os.getpid()
 ctypes.CDLL(None).msgget(key, 0o1666)
 def serve(server):
     while True:
         connection, _ = server.accept()
-        connection.send(b"hello"); connection.close()
+        connection.recv(9); connection.send(b"hello"); connection.close()
 tcp = socket.create_server(("127.0.0.1", 0))
 abstract = socket.socket(socket.AF_UNIX); abstract.bind("\0" + unique); abstract.listen()
-named = socket.socket(socket.AF_UNIX); named.bind(path); named.listen()
-for server in (tcp, abstract, named):
+named = [socket.socket(socket.AF_UNIX) for path in paths]
+for one, path in zip(named, paths):
+    one.bind(path); one.listen()
+for server in (tcp, abstract, *named):
     threading.Thread(target=serve, args=(server,), daemon=True).start()
 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.bind(("127.0.0.1", 0))
 print(json.dumps({"tcp": tcp.getsockname()[1], "udp": udp.getsockname()[1], "key": key}), flush=True)
@@ -265,27 +399,12 @@ while True:
     _, address = udp.recvfrom(99)
     udp.sendto(b"hello", address)
 """
-# What a plain process does not reach either, or must not be asked to try.
-ONLY_INSIDE = {
-    *(
-        "write to /etc",
-        "write to /usr",
-        "a device node of a disk",
-        "write to core_pattern",
-        "setuid",
-        "mount",
-    ),
-    *("remount writable", "unmount what hides something", "a user namespace", "join another namespace"),
-    *("chroot", "the host's name", "the clock", "type into the terminal", "a hook of git"),
-    *(
-        "/proc/1/root",
-        "/proc/1/environ",
-        "ptrace another process",
-        "a raw socket",
-        "a network device",
-        "devices",
-    ),
+# What a plain process does not reach, or not everywhere.
+NOT_PLAINLY = {
+    *("/proc/1/root", "/proc/1/environ", "ptrace another process", "a raw socket", "a network device"),
+    *("devices", "a file by its handle", "a descriptor of another process"),
 }
+ONLY_INSIDE = set(re.findall(r'^(?:@inside|denied)\("(.+?)"', HOSTILE, re.MULTILINE)) | NOT_PLAINLY
 
 
 def tried(project: Path) -> dict[str, bool]:
@@ -346,7 +465,7 @@ def test_nothing_gets_out_of_a_hermetic_run(identity):
         os.close(directory)
         assert done.returncode == 0, done.stderr
         found = tried(project)
-        assert len(found) >= 45
+        assert len(found) >= 95
         assert [name for name, reached in found.items() if reached] == []
         report = json.loads((top / "report.json").read_text())
         (top / "report.json").unlink()

@@ -229,3 +229,86 @@ def test_calls_that_nothing_needs_do_not_exist(place):
     script = "import ctypes; print(ctypes.CDLL(None, use_errno=True).syscall(425, 1, 0), ctypes.get_errno())"
     done = hermetic(place, "-q", "--", "python3", "-c", script)
     assert done.stdout == "-1 38\n", done.stderr
+
+
+DEEP = """
+import os
+here = os.open(".", os.O_RDONLY)
+for _ in range(2000):
+    os.mkdir("d", dir_fd=here)
+    here, old = os.open("d", os.O_RDONLY, dir_fd=here), here
+    os.close(old)
+os.mkdir("shut", dir_fd=here)
+file = os.open("shut/armed", os.O_CREAT, 0o755, dir_fd=here)
+os.fchmod(file, 0o4755)
+os.chmod("shut", 0, dir_fd=here)
+"""
+
+
+def test_a_program_that_would_run_as_the_caller_is_disarmed_however_deep_it_lies(place):
+    place.write("deep.py", DEEP)
+    report = place.top / "report.json"
+    done = hermetic(place, "--report", str(report), "--", "python3", "deep.py")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(report.read_text())["disarmed"] == ["d/" * 2000 + "shut/armed"]
+    again = hermetic(place, "--report", str(report), "--", "sh", "-c", "chmod -R 700 d; rm -r d")
+    assert json.loads(report.read_text())["disarmed"] == []
+    assert again.returncode == 0, "coreutils can; Python's rmtree cannot"
+
+
+def test_a_report_is_written_where_it_was_to_be_whatever_the_command_does_to_the_place(place):
+    (place.project / "made").mkdir()
+    script = f"rmdir made; ln -s {place.home} made"
+    done = hermetic(place, "--report", str(place.project / "made/x.json"), "--", "sh", "-c", script)
+    assert (done.returncode, list(place.home.iterdir())) == (3, [])
+    assert "made" in done.stderr
+
+
+def test_a_report_can_go_to_standard_output_and_the_commands_words_then_do_not(place):
+    done = hermetic(place, "--report", "-", "--", "sh", "-c", "echo words")
+    assert json.loads(done.stdout)["status"] == 0
+    assert "words" in done.stderr
+
+
+def test_the_report_names_what_is_outside_as_the_caller_would_and_what_was_not_used(place):
+    place.write("~/.gitconfig", "[user]\nname = planted\n")
+    place.write("../.planted", "x")
+    report = place.top / "report.json"
+    script = "git config user.name; cat ../.planted ../.absent /usr/local/absent; exit 0"
+    options = ["--report", str(report), "--ro", str(place.home)]
+    done = hermetic(place, *options, "--", "sh", "-c", script)
+    said = {item["path"]: item["state"] for item in json.loads(report.read_text())["trace"]["outside"]}
+    assert said["../.planted"] == "hidden"
+    assert said["../.absent"] == said["/usr/local/absent"] == "absent"
+    assert "../.planted (hidden)" in done.stderr
+    assert f"declared and never used: {place.home}" in done.stderr
+
+
+def test_every_tool_that_is_started_is_identified_with_what_the_kernel_opens_for_it(place):
+    place.write("script", "#!/usr/bin/env sh\nls\n", mode=0o755)
+    report = place.top / "report.json"
+    hermetic(place, "--report", str(report), "--", "make", "-f", "/dev/null", "--eval=all:; ./script")
+    tools = {tool["path"]: tool for tool in json.loads(report.read_text())["tools"]}
+    assert tools["/usr/bin/ls"]["version"].startswith("ls (GNU coreutils)")
+    assert tools["/build/script"]["interpreters"][0]["path"] == "/usr/bin/env"
+    loader = next(tool for path, tool in tools.items() if "ld-linux" in path)
+    assert (loader["role"], "GLIBC" in loader["version"]) == ("interpreter", True)
+    assert all(len(tool["sha256"]) == 64 for tool in tools.values())
+
+
+def test_the_machine_is_not_told_apart(place):
+    script = (
+        "cat /proc/cpuinfo /proc/meminfo /proc/version /proc/uptime /proc/loadavg /proc/cmdline; uname -r"
+    )
+    done = shell(place, script)
+    assert "belljar x86-64" in done.stdout or os.uname().machine != "x86_64"
+    assert os.uname().release not in done.stdout
+    assert shell(place, script).stdout == done.stdout
+    names = [f"n{n}" for n in range(40)]
+    listed = shell(place, f"touch {' '.join(reversed(names))}; ls -U")
+    assert listed.stdout.split() == sorted(names)
+
+
+def test_tar_writes_one_time(place):
+    script = "echo x > a; tar cf a.tar a; cat a.tar"
+    assert shell(place, script).stdout == shell(place, script).stdout

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from belljar.cli.talk import printable
-from belljar.errors import UsageError
+from belljar.errors import InputError, UsageError
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
@@ -113,16 +113,18 @@ def _carry_out(made: Any, report: Path | None, *, quiet: bool) -> int:
     from belljar.hermetic.run import run
 
     to_stdout = report is not None and str(report) == "-"
+    place = None if report is None or to_stdout else os.stat(report.absolute().parent)
     record = run(made, identify=report is not None or not quiet, stdout=2 if to_stdout else 1)
     if report is not None:
-        _write(record, None if to_stdout else report)
+        _write(record, None if to_stdout else report, place)
     if not quiet:
         for line in record.lines():
             _say(line)
     return record.exit_status
 
 
-def _write(record: Any, path: Path | None) -> None:
+def _write(record: Any, path: Path | None, place: os.stat_result | None) -> None:
+    """Write a report, unless the command has put something else, a link perhaps, in its directory's place."""
     import json
 
     from belljar import fsys
@@ -130,8 +132,19 @@ def _write(record: Any, path: Path | None) -> None:
     text = json.dumps(record.to_json(), indent=2) + "\n"
     if path is None:
         click.echo(text, nl=False)
-    else:
+    elif place is not None and os.path.samestat(place, _stat(path.absolute().parent)):
         fsys.write_atomic(path, text)
+    else:
+        raise InputError(
+            f"--report {path}: the command has replaced this directory, so nothing is written there"
+        )
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
 
 
 def user_profiles() -> Path | None:

@@ -6,9 +6,10 @@ later, outside, as the user. A missing output is made; one that is a link is ref
 anywhere.
 """
 
+import contextlib
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from belljar.errors import InputError, UsageError
@@ -16,6 +17,7 @@ from belljar.hermetic.request import PROJECT
 from belljar.sandbox import Bind
 
 VERSION_CONTROL = (".git", ".hg", ".svn", ".jj", ".bzr")
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _SPECIAL = ("/dev", "/proc", "/sys", "/run", "/etc", "/usr", "/boot", "/var/lib")
 _ROOMY = ("/home", "/tmp", "/var", "/opt", "/root", "/srv", "/mnt", "/media", "/var/tmp")
 
@@ -55,7 +57,24 @@ def binds(project: Path, outputs: Iterable[str]) -> tuple[Bind, ...]:
         shown += [
             Bind(source=str(project / name), target=f"{PROJECT}/{name}", writable=True) for name in chosen
         ]
-    return tuple(shown)
+    covered = (Bind(source="/dev/null", target=f"{PROJECT}/{name}") for name in _doors(project))
+    return (*shown, *covered)
+
+
+def _doors(project: Path) -> Iterator[str]:
+    """Yield the sockets and named pipes in a project: somebody outside may be at their other end.
+
+    Watchers of files leave such things (git's fsmonitor, in `.git`); a read-only mount does not keep from
+    connecting.
+    """
+    pending = [str(project)]
+    while pending:
+        with contextlib.suppress(OSError), os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                elif not (entry.is_file(follow_symlinks=False) or entry.is_symlink()):
+                    yield os.path.relpath(entry.path, project)
 
 
 def _refuse_links(project: Path, name: str) -> None:
@@ -81,9 +100,11 @@ def disarm(directories: Iterable[Path]) -> tuple[str, ...]:
     whoever starts it. Links are not followed.
     """
     found = []
-    for directory in directories:
-        for top, _, names, parent in os.fwalk(directory, follow_symlinks=False):
-            found += [os.path.join(top, name) for name in names if _disarm_file(name, parent)]
+    for directory in filter(Path.is_dir, directories):
+        for descriptor, parts in _each_directory(directory):
+            names = _names(descriptor, wanted=os.DirEntry.is_file)
+            armed = [name for name in names if _disarm_file(name, descriptor)]
+            found += [os.path.join(*parts, name) for name in armed]
     return tuple(sorted(found))
 
 
@@ -93,3 +114,42 @@ def _disarm_file(name: str, parent: int) -> bool:
     if armed:
         os.chmod(name, info.st_mode & 0o777, dir_fd=parent)
     return armed
+
+
+def _each_directory(top: Path) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yield all directories of a tree, each as a descriptor and the parts of its path.
+
+    A build can make a tree that is deeper than any path, stack or limit of descriptors: one is open at a
+    time, and `..` leads back. One that may not be read is made readable for its owner.
+    """
+    here = os.open(os.path.realpath(top), _DIRECTORY)
+    try:
+        parts, pending = [str(top)], [_names(here, wanted=os.DirEntry.is_dir)]
+        yield here, parts
+        while pending:
+            if pending[-1]:
+                parts.append(pending[-1].pop())
+                here = _step(here, parts[-1])
+                pending.append(_names(here, wanted=os.DirEntry.is_dir))
+                yield here, parts
+            else:
+                pending.pop(), parts.pop()
+                here = _step(here, "..") if pending else here
+    finally:
+        os.close(here)
+
+
+def _names(directory: int, *, wanted: Callable[..., bool]) -> list[str]:
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in entries if wanted(entry, follow_symlinks=False)]
+
+
+def _step(here: int, name: str) -> int:
+    """Open a directory in `here`, which is closed."""
+    try:
+        there = os.open(name, _DIRECTORY, dir_fd=here)
+    except PermissionError:
+        os.chmod(name, 0o700, dir_fd=here)
+        there = os.open(name, _DIRECTORY, dir_fd=here)
+    os.close(here)
+    return there

@@ -21,18 +21,18 @@ ENFORCED = (
     "identity: uid 1000, gid 100, user build, host localhost, no capabilities, no new privileges",
     "system calls: only those of the filter, the others do not exist (docs/supervisor.md)",
     "umask 0022, limits, signals, no terminal, no inherited descriptors, no stdin, no address randomisation",
+    "machine: memory, kernel version and what /proc tells of CPUs are fixed; directories list in order",
 )
-CLOCK = "clock, random numbers, number of CPUs, memory size, kernel version: fixed where a program asks"
-NO_CLOCK = "clock, random numbers, number of CPUs, memory size, kernel version (--clock fixes them)"
+CLOCK = "clock, random numbers, number of CPUs: fixed where a program asks the kernel"
+NO_CLOCK = "clock, random numbers, number of CPUs (--clock fixes them)"
 NOT_ENFORCED = (
-    "time stamps of files",
-    "order of directory entries, inode numbers",
-    "model of CPUs, /proc of the kernel",
+    "time stamps of files, inode numbers",
+    "what a processor tells itself: its model, a counter of time, random numbers",
     "memory, disk and time used",
 )
 """What reaches the command and may influence it: docs/hermetic.md and docs/limitations.md."""
 WEAKER = (
-    "files: nothing but the declared can be opened, nothing but outputs and a private /tmp written (Landlock)",
+    "files: nothing but the declared can be opened, only outputs and a private /tmp written (Landlock)",
     "system calls: only those of the filter, no looking into other processes, no System V IPC",
     "no capabilities, no new privileges; what the command leaves running is killed when it ends",
 )
@@ -136,7 +136,7 @@ class Record:
         ]
         words += [f"{len(self.tools)} tools identified"] if self.tools else []
         words.append(
-            "clock fixed" if plan.request.clock else "clock, random numbers and CPU are the machine's"
+            "clock fixed" if plan.request.clock else "clock, random numbers and CPU count are the machine's"
         )
         lines = ["; ".join(words)]
         lines += ["WEAKER: this machine forbids namespaces; see not_enforced"] if self.weaker else []
@@ -184,7 +184,7 @@ def _few(names: Sequence[str]) -> str:
 
 def _inputs(plan: Plan) -> Iterator[dict[str, Any]]:
     for operation in plan.build.sandbox.operations:
-        if isinstance(operation, Bind):
+        if isinstance(operation, Bind) and not operation.target.startswith("/proc/"):
             yield {"source": operation.source, "target": operation.target, "writable": operation.writable}
 
 

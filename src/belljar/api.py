@@ -16,6 +16,11 @@ A tree that anybody built, moved and taken back; nothing is written by a plan:
         assert api.check(Path("env")) == ()
         api.undo(Path("env"))
 
+Any command in a directory without a recipe, and what it was let have, started and reached for:
+
+    record = api.run(api.RunRequest(command=("make",), project=Path("."), env=dict(os.environ)))
+    assert record.status == 0 and not record.disarmed
+
 `api.stage` and `api.roots` are rooms: `api.stage.plan(...)`, `api.roots.obtain(name, home)`.
 
 Functions return frozen values and raise kinds of `BelljarError`; a negative verdict is a value, except
@@ -37,6 +42,11 @@ from belljar.errors import (
     RemoteError,
     UsageError,
 )
+from belljar.hermetic.plan import Plan as RunPlan
+from belljar.hermetic.plan import plan as plan_run
+from belljar.hermetic.record import Record as RunRecord
+from belljar.hermetic.request import Request as RunRequest
+from belljar.hermetic.run import run_request as run
 from belljar.home import Home
 from belljar.recipe import Lock, Recipe
 from belljar.recipe import load as load_recipe
@@ -92,6 +102,9 @@ __all__ = [
     "RemoteError",
     "Report",
     "Root",
+    "RunPlan",
+    "RunRecord",
+    "RunRequest",
     "Scan",
     "SealOptions",
     "Sealing",
@@ -111,12 +124,14 @@ __all__ = [
     "moved",
     "plan_installation",
     "plan_relocation",
+    "plan_run",
     "plan_sealing",
     "quiet",
     "relocate",
     "relocations",
     "resume",
     "roots",
+    "run",
     "scan",
     "seal",
     "seal_environment",

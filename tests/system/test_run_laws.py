@@ -16,6 +16,7 @@ import pytest
 from test_run_support import Place, hermetic, system
 
 import belljar as package
+from belljar import api
 
 
 @pytest.fixture
@@ -312,3 +313,22 @@ def test_the_machine_is_not_told_apart(place):
 def test_tar_writes_one_time(place):
     script = "echo x > a; tar cf a.tar a; cat a.tar"
     assert shell(place, script).stdout == shell(place, script).stdout
+
+
+def test_a_program_can_run_a_command_as_the_command_line_does(place):
+    place.write("../.planted", "x")
+    request = api.RunRequest(
+        command=("sh", "-c", "cat ../.planted; touch made; exit 3"),
+        project=place.project,
+        system=system(),
+        env={"HOME": str(place.home)},
+        opened=True,
+    )
+    with (place.top / "said").open("wb") as said:
+        record = api.run(request, stdout=said.fileno(), stderr=said.fileno())
+    assert (record.status, record.step, record.plan.profile.name) == (3, "build", "none")
+    assert (place.project / "made").exists()
+    assert b"No such file" in (place.top / "said").read_bytes()
+    assert "/usr/bin/dash" in {tool.path for tool in record.tools}
+    with pytest.raises(api.UsageError):
+        api.plan_run(api.RunRequest(command=(), project=place.project))

@@ -9,6 +9,7 @@ from pathlib import Path
 from belljar.errors import HostError, InputError
 from belljar.hermetic import project, sight, tools
 from belljar.hermetic.plan import Plan, Step
+from belljar.hermetic.plan import plan as make_plan
 from belljar.hermetic.reached import Reached
 from belljar.hermetic.record import Record
 from belljar.hermetic.relay import Streams, relayed
@@ -69,6 +70,11 @@ def run(
         disarmed=tuple(disarmed),
         planted=tuple(sorted(_version_control(plan) - before)),
     )
+
+
+def run_request(request: Request, *, identify: bool = True, stdout: int = 1, stderr: int = 2) -> Record:
+    """Plan what a request asks for and carry it out: `run` of its `plan`."""
+    return run(make_plan(request), identify=identify, stdout=stdout, stderr=stderr)
 
 
 def _prepare(plan: Plan, step: Step) -> None:

@@ -2,7 +2,9 @@
 
 The tree is made of this machine's own files, with a path of 96 bytes planted in one of twenty. In place
 includes all: checking, the journal, bringing the new files to the disk (`sync -f`), renaming. `cp -a` and
-reading do not wait for the disk. All is measured warm and in turns.
+reading do not wait for the disk. Beside it what any program pays that puts a new file in the place of an old
+one (relocation_floor.py), on the disk and, for what is not the disk's, in memory. All is measured warm and in
+turns.
 """
 
 import os
@@ -14,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from relocation import in_turns, make_tree, show
+from relocation_floor import compiled, replace
 
 from belljar.fsys import remove_tree
 from belljar.placeholder import LENGTH, PLACEHOLDER, location
@@ -36,7 +39,16 @@ def main(argv: list[str]) -> int:
         hits = sum((tree / path).stat().st_size for path in table.files)
         print(f"references in {len(table.files):,} files of {hits / 1e6:,.0f} MB\n")
         compare_copies(tree, copy, table)
-        compare_in_place(tree, copy, table)
+        floor = compiled(Path(place))
+        print("on the disk:")
+        compare_in_place(tree, copy, table, floor)
+        if MEMORY.is_dir():
+            with tempfile.TemporaryDirectory(prefix="belljar-bench", dir=MEMORY) as memory:
+                few = Path(memory) / "tree"
+                few.mkdir()
+                subprocess.run(["cp", "-a", "--parents", "-t", few, *table.files], cwd=tree, check=True)
+                print("in memory:")
+                compare_in_place(few, Path(memory) / "copy", table, floor)
     print(f"largest resident set: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10:,} MiB")
     return 0
 
@@ -51,9 +63,10 @@ def compare_copies(tree: Path, copy: Path, table: Table) -> None:
     show(in_turns(ways, lambda: remove_tree(copy)), "cp -a")
 
 
-def compare_in_place(tree: Path, copy: Path, table: Table) -> None:
-    """Time reading the files with references, `cp -a` of them (what new files cost), relocating."""
+def compare_in_place(tree: Path, copy: Path, table: Table, floor: Path) -> None:
+    """Time reading the files with references, `cp -a` of them, what new files cost in C, relocating."""
     copying = ["cp", "-a", "--parents", "-t", copy, *table.files]
+    offsets = {path: references[0].offset for path, references in table.files.items()}
 
     def clean() -> None:
         remove_tree(copy)
@@ -64,10 +77,11 @@ def compare_in_place(tree: Path, copy: Path, table: Table) -> None:
     ways: dict[str, Callable[[], object]] = {
         base: lambda: [read(tree / path) for path in table.files],
         "`cp -a` of those": lambda: subprocess.run(copying, cwd=tree, check=True),
+        "new files in C, one thread": lambda: replace(floor, tree, offsets, HERE),
         "in place": lambda: moving.apply(plan(tree, table)),
         "check": lambda: check(tree),
         "undo": lambda: moving.undo(tree),
-        **{f"there and back, {count} threads": with_threads(tree, table, count) for count in (1, 2, 8)},
+        **{f"there and back, {count} threads": with_threads(tree, table, count) for count in (1, 8)},
         "there and back, not waiting for the disk": without_flush(tree, table),
     }
     show(in_turns(ways, clean), base)
@@ -120,6 +134,7 @@ def without_flush(tree: Path, table: Table) -> Callable[[], None]:
 
 
 BUFFER = bytearray(LENGTH << 12)
+MEMORY = Path("/dev/shm")  # a filesystem that has no disk
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -22,7 +22,7 @@ from belljar.placeholder import PLACEHOLDER, location
 from belljar.relocate import copy_tree, scan
 
 ORIGIN = PLACEHOLDER.encode()
-SOURCES = (Path("/usr/lib"), Path("/usr/share"))
+SOURCES = (Path("/usr/share"), Path("/usr/lib"))
 LARGEST = 64 << 20
 ROUNDS = 3
 
@@ -41,8 +41,8 @@ def main(argv: list[str]) -> int:
 def make_tree(tree: Path, size: int) -> None:
     """Copy files of this machine until there are `size` bytes; plant a reference in one of twenty."""
     taken = planted = count = 0
-    for source in SOURCES:
-        limit = taken + size // len(SOURCES)
+    for left, source in zip((2, 1), SOURCES, strict=True):
+        limit = taken + (size - taken) // left
         for path, length in regular_files(source):
             if taken + length > limit:
                 break

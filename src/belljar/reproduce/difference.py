@@ -92,7 +92,11 @@ def _of_path(path: str, aspects: set[Aspect], left: Path, right: Path) -> Iterat
         modes = [f"mode {item.stat().st_mode & 0o777:o}" for item in (here, there)]
         yield Difference(path=path, before=modes[0], after=modes[1], aspect=Aspect.EXECUTABLE)
     if aspects & {Aspect.CONTENT, Aspect.SIZE}:
-        yield from of_contents(path, _read(here), _read(there))
+        left_data, right_data = _read(here), _read(there)
+        yield from of_contents(path, left_data, right_data)
+        if left_data == right_data:
+            sizes = (f"{item.stat().st_size} bytes" for item in (here, there))
+            yield _texts(path, f"after the first {_SIZE >> 20} MiB", *sizes)
 
 
 def _type(path: Path) -> str:
@@ -109,9 +113,8 @@ def of_contents(path: str, left: bytes, right: bytes) -> Iterator[Difference]:
     here, there = parts(left), parts(right)
     if ("" in here) != ("" in there):
         here, there = {"": left}, {"": right}
-    if list(here) != list(there) and here.keys() == there.keys():
-        # Members in another order say so themselves; sections do not.
-        yield _texts(path, "order of parts", " ".join(here), " ".join(there))
+    if here == there and left != right:
+        yield _numbers(path, "how it is packed", left, right)
     for name in dict.fromkeys((*here, *there)):
         if name not in here or name not in there:
             words = ("there", "missing") if name in here else ("missing", "there")
@@ -168,6 +171,9 @@ def _lines(path: str, part: str, left: str, right: str) -> Iterator[Difference]:
             path, _joined(part, "order of lines"), " ".join(here[first:last]), " ".join(there[first:last])
         )
         return
+    if part and len(here) == len(there) == 1:
+        yield _texts(path, part, left, right)
+        return
     for number, before, after in _hunks(here, there):
         yield _texts(path, _joined(part, f"line {number + 1}"), before, after)
 
@@ -197,14 +203,16 @@ def _hunks(here: list[str], there: list[str]) -> Iterator[tuple[int, str, str]]:
 def _binary(path: str, part: str, left: bytes, right: bytes) -> Iterator[Difference]:
     here, there = (_STRINGS.findall(data) for data in (left, right))
     gone, new = _less(here, there), _less(there, here)
-    if gone or new:
+    meaning = _meaning(left, right) if len(left) == len(right) else None
+    if meaning is not None:
+        yield _texts(path, part, *meaning)
+    elif gone or new:
         for one, two in list(zip_longest(gone, new, fillvalue=b""))[:_SAMPLES]:
             yield _texts(path, part, one.decode("ascii"), two.decode("ascii"))
-        return
-    if here != there:
+    elif here != there:
         yield _texts(path, part, " ".join(map(_decoded, here)), " ".join(map(_decoded, there)))
-        return
-    yield _numbers(path, part, left, right)
+    else:
+        yield _numbers(path, part, left, right)
 
 
 def _less(these: list[bytes], those: list[bytes]) -> list[bytes]:
@@ -214,20 +222,34 @@ def _less(these: list[bytes], those: list[bytes]) -> list[bytes]:
 
 
 def _numbers(path: str, part: str, left: bytes, right: bytes) -> Difference:
-    """Return the bytes that differ first, as a number that means something or in hexadecimal."""
-    at = next(
-        (n for n, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right))
-    )
-    for form, size in (("<Q", 8), ("<I", 4), (">I", 4)):
-        for start in (at // size * size, at, at - 1, at - 2, at - 3):
-            if start >= 0 and start + size <= min(len(left), len(right)):
-                one, two = (struct.unpack_from(form, data, start)[0] for data in (left, right))
-                if _is_address(one) and _is_address(two):
-                    return _texts(path, part, f"{one:#x}", f"{two:#x}")
-                if size == 4 and _is_time(one) and _is_time(two):
-                    return _texts(path, part, str(one), str(two))
+    """Return the bytes that differ first, in hexadecimal."""
+    at = _first(left, right)
     window = slice(max(0, at - 4), at + 12)
     return _texts(path, part, f"{left[window].hex(' ')} at {at:#x}", f"{right[window].hex(' ')} at {at:#x}")
+
+
+def _first(left: bytes, right: bytes) -> int:
+    size = min(len(left), len(right))
+    return next((n for n, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), size)
+
+
+def _meaning(left: bytes, right: bytes) -> tuple[str, str] | None:
+    """Return the numbers around where contents begin to differ, if they are addresses or times."""
+    at = _first(left, right)
+    for form, size in (("<Q", 8), ("<I", 4), (">I", 4)):
+        for start in (at // size * size, at, at - 1, at - 2, at - 3):
+            if start < 0 or start + size > min(len(left), len(right)):
+                continue
+            one, two = (struct.unpack_from(form, data, start)[0] for data in (left, right))
+            if _STRINGS.fullmatch(left, start, start + size) or _STRINGS.fullmatch(
+                right, start, start + size
+            ):
+                continue
+            if size == 8 and _is_address(one) and _is_address(two):
+                return f"{one:#x}", f"{two:#x}"
+            if size == 4 and _is_time(one) and _is_time(two):
+                return str(one), str(two)
+    return None
 
 
 def _is_address(value: int) -> bool:

@@ -1,8 +1,8 @@
 """A file as named parts: members of archives, what was compressed, sections of ELF files, and their headers.
 
 Where two files differ, the part says what a number of a byte cannot: the time stamp of one member, one
-section, the order of members. A header becomes a line of text, `mtime 315619200 uid 1000`, so that it is
-compared and read like any other text. Parts within parts are joined by `!`: `a.tar.gz!data!x.o!.rodata`.
+section, the order of members. Each field of a header is a part of its own, `(x.o) mtime`, with a text such as
+`mtime 315619200`. Parts within parts are joined by `!`: `data!x.o!.rodata` in a compressed archive.
 
 Bytes are hostile: whatever is damaged, too large or nested too deeply is one part, as it is.
 """
@@ -53,10 +53,16 @@ def _split(data: bytes) -> Parts | None:
     return None
 
 
+def _header(name: str, /, **fields: object) -> Iterator[tuple[str, bytes]]:
+    """Yield each field of a member's header."""
+    for key, value in fields.items():
+        yield f"({name}) {key}", f"{key} {value}".encode("utf-8", "surrogateescape")
+
+
 def _gzip(data: bytes) -> Iterator[tuple[str, bytes]]:
     flags, mtime, _, system = struct.unpack_from("<BIBB", data, 3)
     name = data[10:].split(b"\0", 1)[0] if flags & 0x08 and not flags & 0x04 else b""
-    yield "(header)", b"mtime %d system %d name %s" % (mtime, system, name)
+    yield from _header("header", mtime=mtime, system=system, name=name.decode("latin-1"))
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
         yield "data", _read(file)
 
@@ -92,12 +98,15 @@ def _tar(data: bytes) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
         for member in archive:
             name = names.add(member.name)
-            yield (
-                f"({name})",
-                f"mtime {member.mtime} mode {member.mode:o} uid {member.uid} gid {member.gid} "
-                f"user {member.uname} group {member.gname} link {member.linkname}".encode(
-                    "utf-8", "surrogateescape"
-                ),
+            yield from _header(
+                name,
+                mtime=member.mtime,
+                mode=f"{member.mode:o}",
+                uid=member.uid,
+                gid=member.gid,
+                user=member.uname,
+                group=member.gname,
+                link=member.linkname,
             )
             file = archive.extractfile(member) if member.isreg() else None
             if file is not None:
@@ -113,8 +122,9 @@ def _zip(data: bytes) -> Iterator[tuple[str, bytes]]:
             year, month, day, hour, minute, second = member.date_time
             date = f"{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"
             mode = member.external_attr >> 16
-            words = f"date {date} mode {mode:o} system {member.create_system} extra {member.extra.hex()}"
-            yield f"({name})", words.encode()
+            yield from _header(
+                name, date=date, mode=f"{mode:o}", system=member.create_system, extra=member.extra.hex()
+            )
             if member.file_size > room or member.flag_bits & 1:
                 raise ValueError("too large, or encrypted")
             room -= member.file_size
@@ -133,8 +143,8 @@ def _ar(data: bytes) -> Iterator[tuple[str, bytes]]:
         elif label[1:].isdigit():
             label = table[int(label[1:]) :].partition(b"\n")[0]
         name = names.add(label.removesuffix(b"/").decode("utf-8", "surrogateescape") or "/")
-        words = b"mtime %s mode %s uid %s gid %s"
-        yield f"({name})", words % (mtime.strip(), mode.strip(), uid.strip(), gid.strip())
+        words = {"mtime": mtime, "mode": mode, "uid": uid, "gid": gid}
+        yield from _header(name, **{key: text.strip().decode("latin-1") for key, text in words.items()})
         yield name, content
         at = start + length + length % 2
     yield "(order of members)", names.listed()
@@ -155,7 +165,7 @@ def _elf(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _pyc(data: bytes) -> Iterator[tuple[str, bytes]]:
     flags, stamp, size = struct.unpack_from("<III", data, 4)
-    yield "(header)", b"magic %s flags %d mtime %d size %d" % (data[:2].hex().encode(), flags, stamp, size)
+    yield from _header("header", magic=data[:2].hex(), flags=flags, mtime=stamp, size=size)
     yield "code", data[16:]
 
 

@@ -146,16 +146,17 @@ class _Search:
         """Look into those that are only likely; `alone`: nothing else has been found."""
         if not group:
             return
-        if not alone:
+        if self._lab.is_spent:
+            yield Found(names=group, spots=self._stable(everything), how=How.OPEN)
+        elif not alone:
             spots = self._differs(group)
             if spots:
                 yield from self.split(group, spots, shown=True)
-            return
-        spots = self._stable(everything)
-        if len(group) == 1 and spots:
-            yield Found(names=group, spots=spots, how=How.EXCLUDED)
-        elif spots:
-            yield from self.split(group, spots, shown=False)
+        elif spots := self._stable(everything):
+            if len(group) == 1:
+                yield Found(names=group, spots=spots, how=How.EXCLUDED)
+            else:
+                yield from self.split(group, spots, shown=False)
 
     def _stable(self, everything: tuple[Difference, ...]) -> frozenset[Spot]:
         """Return where the build with everything varied differs for a reason."""
@@ -181,16 +182,25 @@ class _Search:
         first, second = group[:middle], group[middle:]
         here = self._differs(first)
         found = list(self.split(first, here, shown=True)) if here else []
-        if found:
+        if found and self._lab.is_spent:
+            found.append(Found(names=second, spots=spots, how=How.OPEN))
+        elif found:
             there = self._differs(second)
             found += self.split(second, there, shown=True) if there else ()
         else:
             found += self.split(second, spots, shown=False)
         if not found and shown:
-            least = self._least(group)
-            many = How.OPEN if self._lab.is_spent else How.TOGETHER
-            found = [Found(names=least, spots=spots, how=many if len(least) > 1 else How.ALONE)]
+            found = [self._together(group, spots)]
         yield from found
+
+    def _together(self, group: tuple[str, ...], spots: frozenset[Spot]) -> Found:
+        """Return the least set of a group no half of which makes a difference, if it makes one again."""
+        least = self._least(group)
+        if len(least) == 1 or self._lab.is_spent:
+            return Found(names=least, spots=spots, how=How.ALONE if len(least) == 1 else How.OPEN)
+        if self._lab.differences(frozenset(least), again=True):
+            return Found(names=least, spots=spots, how=How.TOGETHER)
+        return Found(names=("chance",), spots=spots, how=How.ONCE)
 
     def _least(self, group: tuple[str, ...]) -> tuple[str, ...]:
         """Return a set that makes a difference and of which none can be left out."""

@@ -1,0 +1,231 @@
+"""Where contents differ, what kind of thing that is, and which influences it points to."""
+
+import gzip
+import io
+import struct
+import tarfile
+import zipfile
+
+import pytest
+
+from belljar.build.compare import Aspect
+from belljar.errors import UsageError
+from belljar.reproduce.difference import Difference, differences, matches, of_contents
+from belljar.reproduce.evidence import FILE_TIMES, judge
+from belljar.reproduce.parts import parts
+from belljar.reproduce.variation import ALL, Kind, chosen, variable, world_of
+from belljar.reproduce.world import World
+from belljar.sandbox import Bind, Sandbox, Symlink, Tmpfs
+
+DAY = 86_400
+
+
+def evidence(before: str, after: str):
+    return judge(Difference(path="a", before=before, after=after), ALL, now=1.8e9)
+
+
+def tar_of(mtime: int = 0, names: tuple[str, ...] = ("x", "y"), content: bytes = b"same\n") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = len(content), mtime
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def zip_of(date: tuple[int, ...] = (1980, 1, 2, 0, 0, 0)) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("x", date), "same")  # type: ignore[arg-type] # six numbers
+    return buffer.getvalue()
+
+
+def found(left: bytes, right: bytes) -> list[tuple[str, str, str]]:
+    return [(item.part, item.before, item.after) for item in of_contents("a", left, right)]
+
+
+def test_contents_that_are_the_same_do_not_differ():
+    for data in (b"", b"text\n", tar_of(), zip_of(), gzip.compress(b"x"), b"\x7fELF" + bytes(60)):
+        assert found(data, data) == []
+
+
+def test_the_time_of_one_member_is_named_through_two_layers():
+    left, right = (gzip.compress(tar_of(mtime), mtime=0) for mtime in (1, 2))
+    assert found(left, right) == [
+        ("data!(x) mtime", "mtime 1", "mtime 2"),
+        ("data!(y) mtime", "mtime 1", "mtime 2"),
+    ]
+
+
+def test_headers_of_gzip_and_zip_are_read():
+    assert found(gzip.compress(b"x", mtime=1), gzip.compress(b"x", mtime=2)) == [
+        ("(header) mtime", "mtime 1", "mtime 2")
+    ]
+    changed = found(zip_of(), zip_of((1981, 2, 3, 0, 0, 0)))
+    assert changed == [("(x) date", "date 1980-01-02 00:00:00", "date 1981-02-03 00:00:00")]
+
+
+def test_members_in_another_order_are_an_order_and_nothing_else():
+    (item,) = of_contents("a", tar_of(names=("x", "y")), tar_of(names=("y", "x")))
+    assert judge(item, ALL).kind is Kind.ORDER
+
+
+def test_lines_are_told_by_their_number_and_an_inserted_one_moves_no_other():
+    assert found(b"a\nb\nc\n", b"a\nX\nc\n") == [("line 2", "b", "X")]
+    assert found(b"a\nb\nc\nd\n", b"a\nnew\nb\nc\nd\n") == [("line 2", "", "new")]
+    assert found(b"a\nb\nc\n", b"c\nb\na\n") == [("order of lines", "a b c", "c b a")]
+
+
+def test_strings_of_binaries_and_numbers_that_mean_something_are_shown():
+    left, right = b"\0\1\2same\0localhost\0", b"\0\1\2same\0varied-host\0"
+    assert found(left, right) == [("", "localhost", "varied-host")]
+    dates = [b"\0\1" + text + b"\0" for text in (b"Jan  2 1980", b"Feb  3 1981")]
+    assert found(*dates) == [("", "Jan  2 1980", "Feb  3 1981")]
+    times = [bytes(8) + struct.pack("<I", value) + bytes(8) for value in (315_619_200, 350_011_425)]
+    assert found(*times) == [("", "315619200", "350011425")]
+    pointers = [
+        bytes(8) + struct.pack("<Q", value) + bytes(8) for value in (0x5555_5555_52A0, 0x55AA_0BCD_12A0)
+    ]
+    assert judge(next(of_contents("a", *pointers)), ALL).likely == {"aslr"}
+
+
+def test_an_archive_that_is_cut_anywhere_is_compared_as_far_as_it_goes():
+    for data in (
+        gzip.compress(tar_of()),
+        zip_of(),
+        tar_of(),
+        b"!<arch>\n" + b"x/".ljust(48) + b"99999     `\n",
+    ):
+        for size in range(0, len(data), max(1, len(data) // 97)):
+            cut = data[:size]
+            assert sum(map(len, parts(cut).values())) >= 0
+            assert bool(found(data, cut)) == (data != cut)
+
+
+def test_a_bomb_stays_packed():
+    packed = gzip.compress(gzip.compress(bytes(300 << 20)))
+    assert all(len(part) < 1 << 20 for part in parts(packed).values())
+
+
+def test_names_that_are_no_text_are_compared_all_the_same(tmp_path):
+    for side, text in (("left", "1"), ("right", "2")):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "na\udcffme").write_text(text)
+    (item,) = differences(tmp_path / "left", tmp_path / "right")
+    assert item.path == "na\udcffme"
+
+
+def test_a_file_in_one_tree_only_a_link_and_a_bit_are_differences(tmp_path):
+    for side in ("left", "right"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "link").symlink_to(side)
+        (tmp_path / side / "tool").write_text("")
+    (tmp_path / "left/only").write_text("")
+    (tmp_path / "right/tool").chmod(0o755)
+    assert [(item.path, item.aspect) for item in differences(tmp_path / "left", tmp_path / "right")] == [
+        ("link", Aspect.TARGET),
+        ("only", Aspect.MISSING),
+        ("tool", Aspect.EXECUTABLE),
+    ]
+    assert (
+        differences(tmp_path / "left", tmp_path / "right", ["only", "l*"], ["only", "tool"])[0].path == "tool"
+    )
+
+
+def test_patterns_match_names_directories_and_whole_paths():
+    assert matches("a/b/c.o", ["*.o"])
+    assert matches("a/b/c.o", ["b"])
+    assert matches("a/b/c.o", ["a/b"])
+    assert not matches("a/b/c.o", ["c", "b/c.o"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "kind", "proved", "likely"),
+    [
+        ("on localhost", "on varied-host", Kind.HOST, {"host"}, set()),
+        ("build", "varieduser", Kind.USER, {"user"}, set()),
+        ("/build/x.c", "/varied/place/of/the/project/x.c", Kind.PATH, {"path"}, set()),
+        ("Jan  2 1980", "Feb  3 1981", Kind.TIME, {"clock"}, set()),
+        ("Jan  2 1980", "Jul 31 1980", Kind.TIME, {"source-date"}, set()),
+        ("mtime 315619200", "mtime 324004242", Kind.TIME, {"timestamps"}, set()),
+        ("mtime 1800000001", "mtime 1800000003", Kind.TIME, {FILE_TIMES}, set()),
+        ("threads=2", "threads=5", Kind.CPU, set(), {"cpus"}),
+        ("localhost 2", "varied-host 5", Kind.HOST, {"host"}, {"cpus"}),
+        ("0022", "0077", Kind.MODE, set(), {"umask"}),
+        ("at 0x5555555592a0", "at 0x55f31c0d12a0", Kind.ADDRESS, set(), {"aslr"}),
+        ("a b c", "c a b", Kind.ORDER, set(), None),
+        ("one", "two", Kind.CONTENT, set(), set()),
+    ],
+)
+def test_texts_point_to_what_wrote_them(before, after, kind, proved, likely):
+    result = evidence(before, after)
+    assert (result.kind, result.proved) == (kind, proved)
+    if likely is not None:
+        assert result.likely == likely
+    else:
+        assert "directory-order" in result.likely
+
+
+def test_a_text_that_is_there_as_usual_proves_nothing():
+    assert evidence("varied-host one", "varied-host two").proved == frozenset()
+
+
+def test_every_influence_changes_the_world_and_no_two_change_the_same_of_it():
+    fields: list[str] = []
+    for item in ALL:
+        assert item.vary(World()) != World()
+        fields += [name for name in item.changes if name != "variables"]
+    assert len(fields) == len(set(fields))
+    assert len({item.name for item in ALL}) == len(ALL)
+
+
+def test_a_world_that_is_not_varied_shows_what_belljar_always_shows(tmp_path):
+    box = Sandbox(operations=(Bind(source="/usr", target="/build"),), env={"FLAGS": "-I/build/include"})
+    shown = World().sandbox(box, tmp_path)
+    assert (shown.uid, shown.hostname, shown.umask, shown.fixed_addresses) == (1000, "localhost", 0o022, True)
+    assert shown.env["FLAGS"] == "-I/build/include"
+    assert (shown.env["TZ"], shown.env["LC_ALL"], "MAKEFLAGS" in shown.env) == ("UTC", "C.UTF-8", False)
+
+
+def test_the_project_moves_with_all_that_names_it_and_nothing_else_does(tmp_path):
+    operations = (
+        Bind(source="/a", target="/build"),
+        Bind(source="/b", target="/build/out", writable=True),
+        Tmpfs(target="/home/build"),
+        Symlink(target="/x", link="/build/y"),
+        Bind(source="/c", target="/builder"),
+    )
+    env = {"FLAGS": "-ffile-prefix-map=/build=. /builder /x/build", "CACHE": "/home/build/.c"}
+    box = Sandbox(operations=operations, env=env, cwd="/build")
+    shown = world_of(item for item in ALL if item.name in {"path", "home"}).sandbox(box, tmp_path)
+    targets = {item.target for item in shown.operations}
+    assert {
+        "/varied/place/of/the/project",
+        "/varied/place/of/the/project/out",
+        "/home/varied",
+        "/builder",
+    } <= targets
+    assert shown.cwd == "/varied/place/of/the/project"
+    assert shown.env["FLAGS"] == "-ffile-prefix-map=/varied/place/of/the/project=. /builder /x/build"
+    assert (shown.env["CACHE"], shown.env["HOME"]) == ("/home/varied/.c", "/home/varied")
+
+
+def test_names_choose_influences_and_wrong_ones_are_told():
+    def names(vary=(), dont=()):
+        return {item.name for item in chosen(ALL, vary, dont)}
+
+    assert names() == {item.name for item in ALL}
+    assert names(["clock", "host"]) == {"clock", "host"}
+    assert all(name.startswith("environment:") for name in names(["environment"]))
+    assert not any(name.startswith("environment:") for name in names((), ["environment"]))
+    with pytest.raises(UsageError, match="clokc"):
+        names(["clokc"])
+    with pytest.raises(UsageError, match="no influence is left"):
+        names(["clock"], ["clock"])
+
+
+def test_the_value_of_a_variable_is_a_mark_only_when_it_is_like_no_other():
+    assert variable("A", "a-long-one").marks == ("a-long-one",)
+    assert variable("A", "1").marks == ()
+    assert variable("A", "12345678").marks == ()

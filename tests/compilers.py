@@ -86,6 +86,14 @@ SETS: Mapping[str, tuple[str, ...]] = {
     "supervised": ("bash", *_SHELL, "gcc", "libc6-dev", "make", "strace"),
     "cgo": (*_SHELL, "golang-1.19-go", "gcc", "libc6-dev"),
     "gdb": (*_SHELL, "gdb"),
+    "jre": ("bash", *_SHELL, "openjdk-17-jre-headless"),
+    "qemu": ("qemu-user-static",),
+    "gcc-11": (*_SHELL, "gcc-11", "libc6-dev"),
+    "gcc-arm": (*_SHELL, "gcc-arm-linux-gnueabihf", "libc6-dev-armhf-cross"),
+    "g++-aarch64": (*_SHELL, "g++-aarch64-linux-gnu"),
+    "clang-13": (*_SHELL, "clang-13", "libc6-dev"),
+    "clang-19": (*_SHELL, "clang-19", "libc6-dev"),
+    "tcc": (*_SHELL, "tcc", "libc6-dev"),
     "elf": (
         *(
             "bash",

@@ -7,8 +7,9 @@ built at two more places, and is wrong if the same byte differs at all of them.
 """
 
 import shlex
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import compilers
@@ -19,6 +20,7 @@ from belljar.relocate import scan
 from belljar.relocate.search import Window
 
 A = piece_uses.P1
+SHORTER = "/opt/prefix/lib"
 NO_ID = "-Wl,--build-id=none"
 
 
@@ -30,6 +32,8 @@ class Kind:
     command: str
     suffix: str
     source: Callable[[Sequence[str], str], str]
+    emulator: str | None = None
+    """Of Debian's qemu-user-static, where its programs are for another machine."""
 
 
 _C = piece_uses.c_source
@@ -40,8 +44,30 @@ KINDS = {
     ),
     "gcc -m32": Kind(packages="gcc-32", command=f"gcc -m32 -w {NO_ID}", suffix="c", source=_C),
     "gcc aarch64": Kind(
-        packages="gcc-aarch64", command=f"aarch64-linux-gnu-gcc -w {NO_ID}", suffix="c", source=_C
+        packages="gcc-aarch64",
+        command=f"aarch64-linux-gnu-gcc -static -w {NO_ID}",
+        suffix="c",
+        source=_C,
+        emulator="qemu-aarch64-static",
     ),
+    "gcc-11": Kind(packages="gcc-11", command=f"gcc-11 -w {NO_ID}", suffix="c", source=_C),
+    "gcc arm": Kind(
+        packages="gcc-arm",
+        command=f"arm-linux-gnueabihf-gcc -static -w {NO_ID}",
+        suffix="c",
+        source=_C,
+        emulator="qemu-arm-static",
+    ),
+    "g++ aarch64": Kind(
+        packages="g++-aarch64",
+        command=f"aarch64-linux-gnu-g++ -static -w -std=c++20 {NO_ID}",
+        suffix="cc",
+        source=piece_uses.cpp_source,
+        emulator="qemu-aarch64-static",
+    ),
+    "tcc": Kind(packages="tcc", command="tcc -w", suffix="c", source=_C),
+    "clang-13": Kind(packages="clang-13", command=f"clang-13 -w {NO_ID}", suffix="c", source=_C),
+    "clang-19": Kind(packages="clang-19", command=f"clang-19 -w {NO_ID}", suffix="c", source=_C),
     "clang": Kind(packages="clang", command=f"clang-14 -w {NO_ID}", suffix="c", source=_C),
     "clang++": Kind(
         packages="clang",
@@ -72,13 +98,17 @@ KINDS = {
         command="GOARCH=arm64 go build -trimpath -ldflags=-buildid=",
         suffix="go",
         source=piece_uses.go_source,
+        emulator="qemu-aarch64-static",
     ),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What became of one program: `wrong` bytes, what was `reported`, and whether cruder ways fail."""
+    """What became of one program: `wrong` bytes, what was `reported`, and whether cruder ways fail.
+
+    Plain: the whole placeholder where it stands. Runs: each run of 8 letters of it, as it stands.
+    """
 
     flags: str
     uses: tuple[str, ...]
@@ -86,13 +116,21 @@ class Verdict:
     reported: tuple[str, ...]
     plain_is_wrong: bool
     runs_are_wrong: bool
+    shift_is_wrong: bool | None = None
+    """Whether the program does something else after a NUL shift to a shorter path; None: it does not run."""
 
 
 def judge(kind: str, flags: Sequence[str], programs: Sequence[Sequence[str]], work: Path) -> list[Verdict]:
     """Compile each program with each of the flags at A and at B, and compare."""
     jobs = [(flag, tuple(uses)) for flag in flags for uses in programs]
     _compile(KINDS[kind], jobs, work, (A, piece_uses.other()))
-    return [_verdict(KINDS[kind], job, number, work) for number, job in enumerate(jobs)]
+    shifts = _shifted_programs(
+        KINDS[kind], [work / str(number) / A[-40:-17] for number in range(len(jobs))], work
+    )
+    return [
+        replace(_verdict(KINDS[kind], job, number, work), shift_is_wrong=shifts[number])
+        for number, job in enumerate(jobs)
+    ]
 
 
 def _compile(
@@ -148,3 +186,63 @@ def _runs(content: bytes) -> Iterator[Reference]:
         if run.width == 1 and run.offset >= end:
             end = run.offset + run.length
             yield Reference(offset=run.offset, start=run.start, length=run.length)
+
+
+def _shifted_programs(kind: Kind, places: Sequence[Path], work: Path) -> list[bool | None]:
+    """Return of each program whether it does something else once the shorter path is put into it.
+
+    It is run with three arguments. What it prints must be what it printed, with the shorter path; its exit
+    status, which counts bytes printed and comparisons that held, may differ by the bytes alone.
+    """
+    if kind.emulator is not None:
+        shutil.copy(emulators() / kind.emulator, work / "emulator")
+    for place in places:
+        (place / "s").write_bytes(shifted((place / "p").read_bytes(), A.encode(), SHORTER.encode()))
+        (place / "s").chmod(0o755)
+    script = _RUN.replace("EMULATOR", "" if kind.emulator is None else "/w/emulator")
+    (work / "places").write_text("".join(f"{place.relative_to(work)}\n" for place in places))
+    compilers.shell(kind.packages, script.replace("OLD", A).replace("NEW", SHORTER), work)
+    return [_does_something_else(place) for place in places]
+
+
+_RUN = """
+buffer=$(printf 'x%.0s' $(seq 4000))
+ulimit -c 0; ulimit -t 10
+while read -r place; do
+    cd "/w/$place"
+    for n in 0 1 2; do
+        case $n in 0) a=zzz b=zzz ;; 1) a=OLD b=NEW ;; 2) a=OLD/cmp b=NEW/cmp ;; esac
+        EMULATOR ./p $a $buffer > p$n 2>&1 < /dev/null && echo 0 > p$n.status || echo $? > p$n.status
+        EMULATOR ./s $b $buffer > s$n 2>&1 < /dev/null && echo 0 > s$n.status || echo $? > s$n.status
+    done
+done < places
+"""
+
+
+def _does_something_else(place: Path) -> bool | None:
+    if int((place / "p0.status").read_text()) in (126, 127, 132, 139):
+        return None
+    for number in range(3):
+        said = [(place / f"{name}{number}").read_bytes() for name in "ps"]
+        ended = [int((place / f"{name}{number}.status").read_text()) for name in "ps"]
+        if said[0].replace(A.encode(), SHORTER.encode()) != said[1]:
+            return True
+        if (ended[0] - len(said[0]) - ended[1] + len(said[1])) % 256 and ended[0] != ended[1]:
+            return True
+    return False
+
+
+def shifted(content: bytes, old: bytes, new: bytes) -> bytes:
+    """Put a shorter path into each C string, and zeros behind it: what conda does."""
+    result, at = bytearray(content), 0
+    while (at := result.find(old, at)) >= 0:
+        end = result.find(0, at)
+        text = bytes(result[at:end])
+        result[at:end] = text.replace(old, new).ljust(len(text), b"\0")
+        at += 1
+    return bytes(result)
+
+
+def emulators() -> Path:
+    """Return the directory with the programs of Debian's qemu-user-static."""
+    return compilers.environment("qemu").path / "usr/bin"

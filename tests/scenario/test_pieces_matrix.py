@@ -31,6 +31,10 @@ ROWS = [
     ("g++", ["-O1", V4], [ALL_CPP], True),
     ("gcc -m32", ["-O0", "-O2"], [ALL_C], True),
     ("gcc aarch64", ["-O0", "-O2"], [ALL_C], True),
+    ("g++ aarch64", ["-O2"], [ALL_CPP], False),
+    ("gcc arm", ["-O0", "-O2"], [ALL_C], True),
+    ("tcc", [""], [[use for use in ALL_C if 'u"' not in use.lower()]], True),
+    ("clang-19", ["-O2", V4], [ALL_C], True),
     ("clang", ["-O0", "-O2", V4], [ALL_C], True),
     ("clang++", ["-O2"], [ALL_CPP], False),
     ("rustc", ["-O"], [ALL_RUST], False),
@@ -61,17 +65,30 @@ def test_a_relocated_program_is_the_one_built_there(tmp_path, kind, flags, progr
     ]
     assert reported == []
     assert any(item.plain_is_wrong for item in verdicts) >= is_split, "the control: what plain replacing does"
+    assert any(item.shift_is_wrong for item in verdicts) >= is_split, "the control: what a NUL shift does"
 
 
-@pytest.mark.parametrize("flags", [["-O2"], ["-O3", "-march=x86_64_v4"]], ids=" ".join)
-def test_an_object_of_zig_relocated_is_the_one_built_there(tmp_path, zig_cc, flags):
+OBJECTS = [
+    ("x86_64-linux-gnu.2.17", ["-O2"]),
+    ("x86_64-linux-gnu.2.17", ["-O3", "-march=x86_64_v4"]),
+    ("aarch64-linux-musl", ["-O2"]),
+    ("aarch64-linux-musl", ["-Os"]),
+    ("arm-linux-musleabihf", ["-O2"]),
+    ("riscv64-linux-musl", ["-O2"]),
+]
+
+
+@pytest.mark.parametrize(("target", "flags"), OBJECTS, ids=str)
+def test_an_object_of_zig_relocated_is_the_one_built_there(tmp_path, zig_cc, target, flags):
     """Of an object: lld orders the strings of a program by a hash of their content."""
     a, b = uses.P1, uses.other()
-    programs = [zig_cc(uses.c_source(ALL_C, place), "-w", "-c", "-g0", *flags) for place in (a, b)]
-    (tmp_path / "p").write_bytes(programs[0].read_bytes())
+    compiled = [
+        zig_cc(uses.c_source(ALL_C, place), "-w", "-c", "-g0", *flags, target=target) for place in (a, b)
+    ]
+    (tmp_path / "p").write_bytes(compiled[0].read_bytes())
     found = scan(tmp_path)
     assert found.unsupported == ()
     moved = rewritten(
         (tmp_path / "p").read_bytes(), found.table.files["p"], old=a.encode(), new=b.encode(), subject="p"
     )
-    assert moved == programs[1].read_bytes()
+    assert moved == compiled[1].read_bytes()

@@ -236,18 +236,19 @@ def _first(left: bytes, right: bytes) -> int:
 def _meaning(left: bytes, right: bytes) -> tuple[str, str] | None:
     """Return the numbers around where contents begin to differ, if they are addresses or times."""
     at = _first(left, right)
+    is_string = any(
+        match.start() <= at < match.end()
+        for data in (left, right)
+        for match in _STRINGS.finditer(data, max(0, at - SHOWN), at + SHOWN)
+    )
     for form, size in (("<Q", 8), ("<I", 4), (">I", 4)):
         for start in (at // size * size, at, at - 1, at - 2, at - 3):
             if start < 0 or start + size > min(len(left), len(right)):
                 continue
             one, two = (struct.unpack_from(form, data, start)[0] for data in (left, right))
-            if _STRINGS.fullmatch(left, start, start + size) or _STRINGS.fullmatch(
-                right, start, start + size
-            ):
-                continue
             if size == 8 and _is_address(one) and _is_address(two):
                 return f"{one:#x}", f"{two:#x}"
-            if size == 4 and _is_time(one) and _is_time(two):
+            if size == 4 and _is_time(one) and _is_time(two) and not is_string:
                 return str(one), str(two)
     return None
 

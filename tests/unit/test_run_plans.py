@@ -63,6 +63,12 @@ def test_a_profile_of_the_user_takes_the_place_of_a_built_in_one(tmp_path):
         'markers = ["/etc/passwd"]',
         'host = ["etc"]',
         'nonsense = "x"',
+        'hidden = ["x"]',
+        "identity = [1]",
+        'identity = "make"',
+        '[fetch]\nsees = ["../x"]',
+        '[fetch]\ncommand = "x y"',
+        '[[caches]]\nhome = "x"',
         "outputs = 1",
         '[env]\n"A=B" = "x"',
         '[lock]\nwhen = "("',
@@ -75,6 +81,58 @@ def test_a_profile_that_makes_no_sense_is_refused(tmp_path, text):
     (tmp_path / "mine.toml").write_text(text + "\n")
     with pytest.raises(SchemaError):
         available(tmp_path)
+
+
+def test_what_is_wrong_with_a_profile_is_said_at_once_with_file_line_and_key(tmp_path, project, machine):
+    (tmp_path / "mine.toml").write_text('nonsense = 1\n\nmarkers = ["/x"]\n[env]\n"A=B" = "x"\n')
+    with pytest.raises(SchemaError) as caught:
+        plan(asked(project, machine, profiles=tmp_path))
+    assert str(tmp_path / "mine.toml") in caught.value.message
+    assert [issue.line for issue in caught.value.issues] == [1, 3, 5]
+    assert {issue.key for issue in caught.value.issues} == {"nonsense", "markers", 'env."A=B"'}
+    assert plan(asked(project, machine, profiles=tmp_path, profile="none")).profile.name == "none"
+
+
+def test_a_profile_of_the_user_decides_like_a_built_in_one(tmp_path, project, machine):
+    (tmp_path / "just.toml").write_text(
+        'title = "just"\nmarkers = ["Justfile"]\nprograms = ["just"]\noutputs = ["out"]\n'
+        'variables = ["JUST_*"]\nhidden = ["~/.justfile", "../Justfile"]\n[env]\nJUST_COLOR = "never"\n'
+        '[lock]\nfiles = ["just.lock"]\noption = "--locked"\ncommands = ["go"]\n'
+    )
+    (project / "Justfile").touch()
+    (project.parent / "Justfile").touch()
+    (project.parent / ".justfile").touch()
+    request = asked(project, machine, "just", "go", profiles=tmp_path, env={"JUST_A": "1", "OTHER": "1"})
+    with pytest.raises(InputError, match=r"just\.lock"):
+        plan(request)
+    (project / "just.lock").touch()
+    made = plan(request)
+    assert (made.profile.name, made.build.command) == ("just", ("just", "go", "--locked"))
+    assert (made.build.outputs, made.withheld) == (("out",), ("JUST_A",))
+    assert made.build.sandbox.env["JUST_COLOR"] == "never"
+    assert set(made.hidden) == {str(project.parent / ".justfile"), str(project.parent / "Justfile")}
+
+
+def test_a_linker_that_is_no_c_compiler_is_called_by_a_script(project, machine):
+    (project / "Cargo.toml").touch()
+    (project / "Cargo.lock").touch()
+    driver = plan(asked(project, machine, linker="gcc")).build.sandbox.env
+    direct = plan(asked(project, machine, linker="rust-lld")).build.sandbox.env
+    name = "CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER"
+    assert (driver[name], "BELLJAR_LINKER" in driver) == ("gcc", False)
+    assert (direct[name], direct["BELLJAR_LINKER"]) == ("/run/belljar/ld.lld", "rust-lld")
+    shown = binds(plan(asked(project, machine, linker="rust-lld")))["/run/belljar/ld.lld"]
+    assert os.access(shown.source, os.X_OK)
+
+
+def test_sockets_and_pipes_of_a_project_are_covered(project, machine):
+    (project / "a").mkdir()
+    os.mkfifo(project / "a/pipe")
+    (project / "a/file").touch()
+    covered = {
+        target for target, item in binds(plan(asked(project, machine))).items() if item.source == "/dev/null"
+    }
+    assert covered == {f"{PROJECT}/a/pipe"}
 
 
 def test_the_marker_chooses_and_the_program_decides_between_two(project):

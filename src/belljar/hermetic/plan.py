@@ -13,7 +13,7 @@ from pathlib import Path
 from belljar.errors import InputError, UsageError
 from belljar.hermetic import project as projects
 from belljar.hermetic import system, variables
-from belljar.hermetic.profile import Profile, available, choose, locked_command, require_lock
+from belljar.hermetic.profile import NONE, Profile, available, choose, locked_command, require_lock
 from belljar.hermetic.reached import exists
 from belljar.hermetic.request import HOME, PROJECT, TOOLS, Request
 from belljar.hermetic.variables import Allowed
@@ -73,7 +73,8 @@ def plan(request: Request) -> Plan:
     if not request.command:
         raise UsageError("run: no command is given", hint="belljar run [OPTIONS] -- CMD...")
     project = projects.check(request.project, request.env.get("HOME"))
-    profile = choose(available(request.profiles), request.profile, project, request.command)
+    known = {} if request.profile == NONE else available(request.profiles)
+    profile = choose(known, request.profile, project, request.command)
     lock = "" if request.unlocked else require_lock(profile, project)
     allowed = variables.allowed(request.allow_env, request.env)
     steps = (_fetch_step(request, profile, project),) if request.fetch else ()

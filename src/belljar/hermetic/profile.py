@@ -167,14 +167,14 @@ def _profile(document: Document, name: str) -> Profile:
         locked_commands=lock.texts("commands"),
         fetch=fetch.texts("command"),
         fetch_writes=_paths(fetch, "writes"),
-        fetch_sees=fetch.texts("sees"),
+        fetch_sees=_begin(fetch, "sees", ("~/", "/")),
         fetch_variables=fetch.texts("variables"),
         fetch_env=_variables(fetch, "env"),
         outputs=_paths(root, "outputs") or (".",),
         caches=tuple(map(_cache, root.tables("caches"))),
         host=_absolute(root, "host"),
         variables=root.texts("variables"),
-        hidden=root.texts("hidden"),
+        hidden=_begin(root, "hidden", ("~/", "../", "/")),
         identity=tuple(tuple(text.split()) for text in root.texts("identity") if text.split()),
         env=_variables(root, "env"),
         remap=_variables(root, "remap"),
@@ -207,6 +207,14 @@ def _absolute(table: Table, name: str) -> tuple[str, ...]:
     for value in values:
         if not value.startswith("/") or os.path.normpath(value) != value:
             table.complain(name, f"{value!r} is not an absolute, normal path")
+    return values
+
+
+def _begin(table: Table, name: str, starts: tuple[str, ...]) -> tuple[str, ...]:
+    values = table.texts(name)
+    for value in values:
+        if not value.startswith(starts):
+            table.complain(name, f"{value!r} does not begin with {' or '.join(starts)}")
     return values
 
 

@@ -111,7 +111,7 @@ def choose(
     chosen = [item for item in fitting if program in item.programs] or fitting
     if len(chosen) > 1:
         names = ", ".join(item.name for item in chosen)
-        hint = f"say which: --profile {chosen[0].name}, or --profile {NONE}"
+        hint = f"say which: --profile {' or '.join(item.name for item in chosen)}, or {NONE}"
         raise UsageError(f"{project}: more than one profile fits: {names}", hint=hint)
     return chosen[0] if chosen else Profile()
 

@@ -9,11 +9,11 @@ from belljar.report.html import page
 from belljar.report.reproduce_text import name_of, verdict
 from belljar.report.svg import clean
 from belljar.reproduce.result import Cause, Result, Shown
-from belljar.reproduce.variation import Kind
 
 LIMIT = 300
 """How many differences the page lists."""
 _OF_CAUSE = 20
+_FEW = 4
 _STYLE = """
 del,ins{display:block;text-decoration:none;padding:0 .4rem;white-space:pre-wrap}
 del{color:var(--bad);background:var(--badbg)}ins{color:var(--good);background:var(--goodbg)}
@@ -25,7 +25,8 @@ def to_html(result: Result) -> str:
     """Return the page."""
     parts = (
         _head(result),
-        *(_cause(cause, result) for cause in result.causes),
+        _summary(result.causes),
+        *(_cause(number, cause, result) for number, cause in enumerate(result.causes)),
         _files("All differences", result.differences),
         _files("Without a cause", result.unexplained) if result.unexplained else "",
         _varied(result),
@@ -57,12 +58,31 @@ def _head(result: Result) -> str:
     )
 
 
-def _cause(cause: Cause, result: Result) -> str:
-    own = [item for item in result.differences if item.difference.spot in set(cause.spots)]
+def _summary(causes: Sequence[Cause]) -> str:
+    if len(causes) < 2:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row"><a href="#cause{number}">{clean(name_of(cause))}</a></th>'
+        f"<td>{clean(cause.title)}</td><td>{clean(cause.kind)}</td>"
+        f"<td><code>{clean(_paths(cause))}</code></td></tr>"
+        for number, cause in enumerate(causes)
+    )
+    return f'<div class="wide" tabindex="0"><table><tbody>{rows}</tbody></table></div>'
+
+
+def _paths(cause: Cause) -> str:
+    paths = sorted({path or "the build" for path, _ in cause.spots})
+    return ", ".join(paths[:_FEW]) + (f" and {len(paths) - _FEW} more" if len(paths) > _FEW else "")
+
+
+def _cause(number: int, cause: Cause, result: Result) -> str:
+    spots = set(cause.spots)
+    own = [item for item in result.differences if item.difference.spot in spots]
+    own.sort(key=lambda item: (item.difference.path, item.rank))
     more = f"<p class='dim'>and {len(own) - _OF_CAUSE} more</p>" if len(own) > _OF_CAUSE else ""
     label = "Input" if cause.declared else "Cause"
     return (
-        f"<section><h2>{label}: {clean(name_of(cause))}</h2><p>{clean(cause.title)}; "
+        f'<section id="cause{number}"><h2>{label}: {clean(name_of(cause))}</h2><p>{clean(cause.title)}; '
         f'<span class="dim">{clean(cause.how)}.</span></p><p>What helps: {clean(cause.remedy)}.</p>'
         f"{_table(own[:_OF_CAUSE])}{more}</section>"
     )
@@ -71,7 +91,7 @@ def _cause(cause: Cause, result: Result) -> str:
 def _files(title: str, items: Sequence[Shown]) -> str:
     if not items:
         return f"<section><h2>{clean(title)}</h2><p>None.</p></section>"
-    ordered = sorted(items, key=lambda item: (item.kind is Kind.DERIVED, item.difference))
+    ordered = sorted(items, key=lambda item: (item.rank, item.difference))
     more = (
         f'<p class="dim">and {len(items) - LIMIT} more; the JSON has all.</p>' if len(items) > LIMIT else ""
     )
@@ -92,11 +112,14 @@ def _table(items: Iterable[Shown]) -> str:
 
 def _row(item: Shown) -> str:
     difference = item.difference
+    texts = (
+        f'<del class="mono">{clean(difference.before)}</del><ins class="mono">{clean(difference.after)}</ins>'
+    )
     cells = (
         f"<code>{clean(difference.part or difference.aspect)}</code>",
         clean(item.kind),
         clean(", ".join(item.causes) or "-"),
-        f'<del class="mono">{clean(difference.before)}</del><ins class="mono">{clean(difference.after)}</ins>',
+        texts,
     )
     path = clean(difference.path or "the build")
     return f'<tr><th scope="row"><code>{path}</code></th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'

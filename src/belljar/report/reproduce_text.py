@@ -2,7 +2,7 @@
 
 from belljar.reproduce.result import Cause, Result, Shown
 from belljar.reproduce.search import FAILURE, How
-from belljar.reproduce.variation import ALL, Kind
+from belljar.reproduce.variation import ALL
 
 _SPOTS = 6
 _FILES = 30
@@ -59,7 +59,7 @@ def _differences(items: list[Shown] | tuple[Shown, ...]) -> list[str]:
     files = list(dict.fromkeys(item.difference.path for item in items))
     for path in files[:_FILES]:
         own = [item for item in items if item.difference.path == path]
-        own.sort(key=lambda item: item.kind is Kind.DERIVED)
+        own.sort(key=lambda item: item.rank)
         lines.append(f"  {path or 'the build'}")
         for item in own[:_SPOTS]:
             lines += _texts(item)

@@ -259,5 +259,5 @@ def _is_address(value: int) -> bool:
 
 
 def _is_time(value: int) -> bool:
-    """Whether it is a time, in seconds, from 1979 to 2050."""
-    return 283_996_800 <= value < 2_524_608_000
+    """Whether it is a time, in seconds, that a build can be told: of 1980 and 1981, or since 2024."""
+    return 315_532_800 <= value < 378_691_200 or 1_704_067_200 <= value < 2_524_608_000

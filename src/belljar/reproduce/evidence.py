@@ -24,6 +24,7 @@ _DATE = re.compile(
     r"\b(?:19|20)\d\d[-/.]?[01]\d[-/.]?[0-3]\d|\b\d\d?:\d\d(?::\d\d)?\b|\b(?:19|20)\d\d\b|"
     r"\b(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\b"
 )
+_BYTES = re.compile(r"[0-9a-f ]* at 0x[0-9a-f]+")
 _CODE = re.compile(r"[0-9]+|[0-9a-fA-F-]{8,}|(?=\S*\d)[0-9A-Za-z+/=_.-]{6,}")
 _MODES = re.compile(r"0?[0-7]{3,4}|mode \d+|[d-]?[rwx-]{9}")
 _LIKELY: dict[Kind, frozenset[str]] = {
@@ -54,6 +55,8 @@ def judge(item: Difference, varied: Iterable[Influence], now: float | None = Non
         return Evidence(kind=Kind.MODE, likely=_LIKELY[Kind.MODE])
     if item.is_derived:
         return Evidence(kind=Kind.DERIVED)
+    if _BYTES.fullmatch(before) and _BYTES.fullmatch(after):
+        return Evidence(kind=Kind.CONTENT)
     known = list(varied)
     marked = [one for one in known if _is_marked(one, before, after)]
     matching = frozenset(one.name for one in known if _has_value(one, before, after))

@@ -64,6 +64,11 @@ class Shown:
     kind: Kind
     causes: tuple[str, ...]
 
+    @property
+    def rank(self) -> tuple[bool, bool]:
+        """Return what sorts first what tells most: texts before bytes, what follows from others last."""
+        return self.kind is Kind.DERIVED, self.kind in {Kind.CONTENT, Kind.RANDOM, Kind.PRESENCE}
+
     def to_json(self) -> dict[str, Any]:
         """Return it for a report."""
         item = self.difference

@@ -1,0 +1,162 @@
+"""What `belljar reproduce` promises: exit statuses, an untouched project, reports, hostile trees, users."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+import test_build_support as built
+from test_reproduce_causes import causes, place_with, reproduced
+from test_run_support import NOBODY, ROOT, Place, belljar, scratch, system
+
+from belljar.hermetic.plan import plan
+from belljar.hermetic.request import Request
+from belljar.home import Home
+from belljar.reproduce import Options, reproduce
+from belljar.reproduce.subject import Project
+
+HOSTILE = """
+cat 'na'* > /dev/null
+mkdir locked; echo 1 > locked/x; chmod 000 locked/x locked
+mkfifo pipe
+ln -s /nonexistent dangling
+printf 'q' > "$(printf 'b\\377d')"
+touch armed; chmod 6755 armed
+printf '\\033[2J%s\\n' "$(uname -r)" > out
+"""
+
+
+def words_of(place: Place) -> list[str]:
+    return ["--profile", "none", "--system", str(system())]
+
+
+def said(place: Place, *words: str):
+    return belljar(*words, cwd=place.project, env=place.environment())
+
+
+def tree_of(top: Path) -> dict[str, int]:
+    return {str(path.relative_to(top)): path.lstat().st_mtime_ns for path in top.rglob("*")}
+
+
+def test_a_recipe_is_built_from_its_lock_and_what_it_installs_is_compared(tmp_path):
+    script = 'mkdir -p "$PREFIX"; cp word "$PREFIX/word"; uname -r > left-behind'
+    clean = built.recipe(tmp_path / "clean", script)
+    done = built.belljar("reproduce", clean, "--json", home=built.home(tmp_path / "home"))
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["reproducible"], report["builds"]) == (0, True, 2)
+    tied = built.recipe(tmp_path / "tied", f'{script}; cp left-behind "$PREFIX/kernel"')
+    done = built.belljar("reproduce", tied, "--json", home=tmp_path / "home")
+    report = json.loads(done.stdout)
+    assert (done.returncode, causes(report)) == (1, {"kernel"})
+    assert {item["path"] for item in report["differences"]} == {"kernel"}
+    assert built.leftovers(tmp_path / "home") == []
+
+
+def test_run_reproduces_any_command_and_leaves_the_project_as_it_was(tmp_path):
+    place = place_with(tmp_path, "uname -n > out")
+    before = tree_of(place.project)
+    words = ("--reproduce", "--report", "../report.json", *words_of(place))
+    done = said(place, "run", *words, "--", "bash", "build.sh")
+    assert done.returncode == 1
+    assert "cause: host: the host name" in done.stdout
+    assert causes(json.loads((place.project / "../report.json").read_text())) == {"host"}
+    assert tree_of(place.project) == before
+
+
+def test_trees_that_are_hostile_are_copied_compared_and_shown_safely(tmp_path):
+    place = place_with(tmp_path, HOSTILE)
+    os.mkfifo(place.project / "fifo")
+    (place.project / "na\udcffme").write_text("x")
+    (place.project / "loop").symlink_to("loop")
+    kept, page = place.project / "../kept", place.project / "../page.html"
+    options = ("--vary", "kernel", "--vary", "umask", "--keep", str(kept), "--html", str(page))
+    words = ("reproduce", *options, *words_of(place), "--", "bash", "-eu", "build.sh")
+    done = said(place, *words)
+    assert done.returncode == 1, done.stderr
+    assert "cause: kernel" in done.stdout
+    assert "\033" not in done.stdout + page.read_text()
+    assert "9.8.7-varied" in page.read_text()
+    assert not re.search(r"<script|https?://", page.read_text())
+    assert (kept / "usual/project/out").read_bytes() == b"\033[2J6.1.0\n"
+    assert (kept / "varied/project/out").read_bytes() == b"\033[2J9.8.7-varied\n"
+
+
+def test_what_git_does_not_know_is_left_of_an_earlier_build_and_not_taken_along(tmp_path):
+    place = place_with(tmp_path, "[ -e made ] || echo fresh > made; test -d .git")
+    place.write("made", "stale\n")
+    place.write(".git/HEAD", "ref: refs/heads/main\n")
+    # A machine for tests may have no git; all that counts is what it answers to `ls-files -z`.
+    place.write("../../bin/git", "#!/bin/sh\nprintf 'build.sh\\0'\n", mode=0o755)
+    place.path = f"{tmp_path}/bin:{place.path}"
+    status, report = reproduced(place, "--vary", "host", "--keep", str(tmp_path / "kept"))
+    assert (status, report["reproducible"]) == (0, True)
+    assert (tmp_path / "kept/usual/project/made").read_text() == "fresh\n"
+
+
+def test_a_build_that_fails_as_usual_is_no_verdict(tmp_path):
+    place = place_with(tmp_path, "echo the last words; exit 3")
+    done = said(place, "reproduce", *words_of(place), "--", "bash", "build.sh")
+    assert done.returncode == 5
+    assert "the last words" in done.stderr
+
+
+def test_a_command_that_writes_nothing_is_no_verdict(tmp_path):
+    place = place_with(tmp_path, "true")
+    done = said(place, "reproduce", *words_of(place), "--", "bash", "build.sh")
+    assert done.returncode == 3
+    assert "nothing to compare" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "text"),
+    [
+        (("--vary", "clokc"), 2, "clokc: there is no such influence"),
+        (("--vary", "clock", "--dont-vary", "clock"), 2, "no influence is left"),
+        (("--env", "1A=2"), 2, "not the name of a variable"),
+        (("--env", "UNSET_HERE"), 2, "not set here"),
+        (("--keep", "."), 2, "exists already"),
+        (("--html", "nowhere/x.html"), 2, "its directory does not exist"),
+        (("--profile", "none"), 3, "say how it is built"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_built(words, status, text, tmp_path):
+    place = place_with(tmp_path, "true")
+    command = () if "--profile" in words else ("--", "bash", "build.sh")
+    done = said(place, "reproduce", *words, *command)
+    assert (done.returncode, text in done.stderr) == (status, True), done.stderr
+    assert "building" not in done.stderr
+
+
+def test_a_directory_outside_that_each_build_would_write_to_is_refused(tmp_path):
+    place = place_with(tmp_path, "true")
+    (tmp_path / "shared").mkdir()
+    words = ("--rw", str(tmp_path / "shared"), *words_of(place))
+    done = said(place, "run", "--reproduce", *words, "--", "bash", "build.sh")
+    assert done.returncode == 2
+    assert "each of the builds would write to it" in done.stderr
+
+
+def test_the_list_and_a_dry_run_build_nothing(tmp_path):
+    place = place_with(tmp_path, "true")
+    listed = said(place, "reproduce", "--list")
+    assert (listed.returncode, "directory-order" in listed.stdout) == (0, True)
+    dry = said(place, "reproduce", "--dry-run", "--json", "--vary", "host", "--", "bash", "build.sh")
+    assert (dry.returncode, json.loads(dry.stdout)["influences"]) == (0, ["host"])
+
+
+def test_an_ordinary_user_gets_the_same_answer():
+    top = scratch(NOBODY if ROOT else None)
+    place = place_with(top, "id -un > out; nproc >> out")
+    request = Request(command=("bash", "build.sh"), project=place.project, profile="none", system=system())
+    made = plan(request)
+    home = Home(data=top / "home", cache=top / "home/cache")
+    for path in (top, *top.rglob("*")):
+        os.chown(path, NOBODY, NOBODY) if ROOT else None
+    built.load_everything()
+
+    def work():
+        result = reproduce(lambda stage: Project(plan=made, pristine=stage), Options(), home)
+        return sorted(name for cause in result.causes for name in cause.names)
+
+    assert built.in_child(work, uid=NOBODY if ROOT else 0) == ["cpus", "user"]

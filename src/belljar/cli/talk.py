@@ -89,7 +89,11 @@ def show(form: str, lines: list[str], value: dict[str, Any]) -> None:
 
 def printable(text: str) -> str:
     """Escape what file names and the output of others could do to a terminal, and bytes that are no text."""
-    return "".join(char if char.isprintable() or char == "\t" else ascii(char)[1:-1] for char in text)
+    return "".join(char if char.isprintable() or char == "\t" else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else ascii(char)[1:-1]
 
 
 @contextlib.contextmanager

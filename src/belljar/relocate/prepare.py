@@ -131,7 +131,10 @@ def _refuse_inode(fd: int, info: os.stat_result, path: str) -> None:
 
 def _worth_knowing(info: os.stat_result, names: tuple[str, ...]) -> Iterator[str]:
     if (more := info.st_nlink - len(names)) > 0:
-        yield f"{more} hard links from outside the tree keep the old file of {names[0]}"
+        which = (
+            "1 hard link from outside the tree keeps" if more == 1 else f"{more} hard links from outside keep"
+        )
+        yield f"{which} the old file of {names[0]}"
     if os.geteuid() not in {0, info.st_uid}:
         yield f"user {os.geteuid()} becomes the owner of {names[0]}, instead of user {info.st_uid}"
 

@@ -33,6 +33,7 @@ from belljar.sandbox.values import value
 _WATCH_SECONDS = 0.2
 _SIGNALS = signal.valid_signals()
 _ATTEMPTS = 10
+_GRACE_SECONDS = 10
 
 
 @value
@@ -218,10 +219,24 @@ def _end(keepers: list[int], pipe: tuple[io.FileIO, ...], mask: set[signal.Signa
             os.kill(keeper, signal.SIGTERM)
             for end in pipe:  # the supervisor may be about to write
                 end.close()
-            os.waitpid(keeper, 0)
+            _wait(keeper)
     for end in pipe:
         end.close()
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _wait(keeper: int) -> None:
+    """Wait until the keeper has ended; one that cannot, whatever holds it, is killed, and all with it."""
+    with contextlib.suppress(OSError):  # out of descriptors
+        pidfd = os.pidfd_open(keeper)
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(_GRACE_SECONDS * 1000):
+                os.kill(keeper, signal.SIGKILL)
+        finally:
+            os.close(pidfd)
+    os.waitpid(keeper, 0)
 
 
 def _surely(action: Callable[[], None]) -> None:

@@ -27,6 +27,7 @@ _PIDFD_GETFD = 438
 _SECCOMP, _SIGNALFD, _GETDENTS = {"x86_64": (317, 289, 217), "aarch64": (277, 74, 61)}.get(
     os.uname().machine, (-1, -1, -1)
 )
+_PTRACE_INTERRUPT = 0x4207
 _PTRACE_SEIZE, _PTRACE_DETACH, _PTRACE_GETREGSET, _PTRACE_O_TRACEEXEC = 0x4206, 17, 0x4204, 0x10
 _NT_PRSTATUS = 1
 _STACK_POINTER = {"x86_64": 19, "aarch64": 31}.get(os.uname().machine, 0)  # the word in the registers
@@ -192,6 +193,11 @@ class Memory:
 def seize(task: int) -> None:
     """Have a process stop when it has executed a program, and not before; raises OSError."""
     _check(_libc.ptrace(_PTRACE_SEIZE, task, None, _PTRACE_O_TRACEEXEC), "ptrace")
+
+
+def interrupt(task: int) -> None:
+    """Have a thread that was seized stop, once it gets to that."""
+    _libc.ptrace(_PTRACE_INTERRUPT, task, None, None)
 
 
 def release(task: int, signal_number: int) -> None:

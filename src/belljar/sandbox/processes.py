@@ -99,7 +99,7 @@ class Processes:
 
     def _look(self, task: int) -> Process:
         status = self.read(task, "status")
-        outside = int(_field(status, b"\nTgid:") or task)
+        outside = int(field(status, b"\nTgid:") or task)
         if outside != task:
             return self.of(outside)
         key = (outside, self._start(outside))
@@ -108,9 +108,9 @@ class Processes:
         with contextlib.suppress(OSError):
             program = self.link(task, "exe")
         if known is None:
-            numbers = _field(status, b"\nNSpid:").split() or [b"0"]
+            numbers = field(status, b"\nNSpid:").split() or [b"0"]
             known = Process(pid=int(numbers[-1]), outside=outside, program=program)
-            self._inherit(known, int(_field(status, b"\nPPid:") or 0))
+            self._inherit(known, int(field(status, b"\nPPid:") or 0))
             self._prune()
             self._known[key] = known
         known.program = program
@@ -132,7 +132,7 @@ class Processes:
             self._known = {key: item for key, item in self._known.items() if self.exists(key[0], "")}
 
 
-def _field(status: bytes, name: bytes) -> bytes:
-    """Return a field of a process's `status`, empty where there is none."""
+def field(status: bytes, name: bytes) -> bytes:
+    """Return a field of a process's `status` in /proc, empty where there is none; `name` after a newline."""
     at = status.find(name) + len(name)
     return b"" if at < len(name) else status[at : status.find(b"\n", at)]

@@ -22,15 +22,15 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 
-from belljar.sandbox import notify, start
+from belljar.sandbox import notify
 from belljar.sandbox.answers import Answers, Handler, RandomFiles
+from belljar.sandbox.executions import Executions
 from belljar.sandbox.filter import MACHINES, NESTING, Action, Rule, assemble, rules, this_machine
 from belljar.sandbox.lookups import CALLS, Lookups, Names
 from belljar.sandbox.policy import Blocked, Event, Policy, Unseen, encode
 from belljar.sandbox.processes import Processes
 
 ALL_CHILDREN = 0x40000000  # __WALL of waitpid(2): threads too
-_EVENT_EXEC, _EVENT_STOP = 4, 128
 _BUFFERED = 1 << 15
 _IDLE_MILLISECONDS = 200
 _RANDOM_FILES = (b"/dev/urandom", b"/dev/random")
@@ -76,7 +76,15 @@ class Supervisor:
         self._processes = Processes(proc)
         self._answers = Answers(policy, names, self._processes, self._memory, own_time=own_time)
         self._lookups = Lookups(self._processes, self._memory, self._tell)
-        self._hides = policy.epoch is not None or policy.seed is not None
+        chance = self._answers.chance
+        self._executions = Executions(
+            self._processes,
+            self._memory,
+            hide_clock=policy.epoch is not None,
+            chance=None if chance is None else lambda process: chance.draw(process, 16),
+            go_on=self._listener.go_on,
+            tell=self._tell,
+        )
         self._architecture = MACHINES[this_machine()]
         self._rules = {rule.number: rule for rule in _rules_of(policy, nested=nested)}
         self._handlers = self._chosen(policy)
@@ -130,7 +138,8 @@ class Supervisor:
             if random and path in _RANDOM_FILES and self._open_random(request, names, indirect=indirect):
                 return
             if executes:
-                self._executing(request[1])
+                self._executions.begin(request)
+                return
             if moves:
                 self._processes.moved()
             self._listener.go_on(request)
@@ -180,21 +189,6 @@ class Supervisor:
             self._blocked[number, self._processes.of(request[1]).program] += 1
         self._listener.answer(request, 0, (rule and rule.errno) or (errno.EPERM if rule else errno.ENOSYS))
 
-    # --- programs that begin ----------------------------------------------------------------------
-
-    def _executing(self, task: int) -> None:
-        """Have a process that is about to execute a program stop when it has."""
-        self._processes.executing(task)
-        if not self._hides:
-            return
-        try:
-            notify.seize(task)
-        except OSError:
-            # Ours already, where an attempt to execute failed; or another's, who lives inside.
-            tracer = f"TracerPid:\t{os.getpid()}\n".encode()
-            if tracer not in self._processes.read(task, "status"):
-                self._miss("the clock of what a traced process executes", self._processes.of(task).program)
-
     def _reap(self, init: int) -> bool:
         """Let go whoever has stopped; True when init has ended."""
         while True:
@@ -204,28 +198,10 @@ class Supervisor:
                 return True
             if task == 0:
                 return False
-            if not os.WIFSTOPPED(status):
-                if task == init:
-                    self.status = os.waitstatus_to_exitcode(status)
-                    return True
-                continue
-            event = status >> 16
-            if event == _EVENT_EXEC:
-                self._executed(task)
-            is_signal = event == 0
-            notify.release(task, os.WSTOPSIG(status) if is_signal else 0)
-
-    def _executed(self, task: int) -> None:
-        process = self._processes.executed(task)
-        chance = self._answers.chance
-        done = start.prepare(
-            task,
-            self._memory,
-            hide_clock=self._answers.clock is not None,
-            chance=None if chance is None else lambda: chance.draw(process, 16),
-        )
-        if not done:
-            self._miss("the clock of a program that may not be read", process.program)
+            if task == init and not os.WIFSTOPPED(status):
+                self.status = os.waitstatus_to_exitcode(status)
+                return True
+            self._executions.changed(task, status)
 
     def _open_random(self, request: notify.Request, names: Names, *, indirect: bool) -> bool:
         """Give out random numbers that follow from the seed, for a device that is opened to be read."""
@@ -242,9 +218,6 @@ class Supervisor:
         return True
 
     # --- telling ----------------------------------------------------------------------------------
-
-    def _miss(self, what: str, program: str) -> None:
-        self._tell(Unseen(what=what, program=program))
 
     def _tell(self, event: Event) -> None:
         if self._events is None:

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 VERSION = "0.17.0"
-# What is compiled, and how far into a page it lies: aarch64 reaches its data by pages (adrp).
-SOURCES = {"stub": 0, "launcher": 0xB0}
+# What is compiled, and how far into a page it lies.
+SOURCES = {"stub": 0, "launcher": 0xB0, "first": 0}
 LIBRARY = "show"
 """What becomes a library: one of no needs and no symbols, with an initialiser."""
 SOURCE = Path(__file__).parent.parent / "src" / "belljar" / "seal" / "stub"
@@ -23,7 +23,7 @@ FLAGS = (
 # The registers of floating point are the program's: nothing of them is touched.
 MACHINES = {
     "x86_64": "-mno-sse -mno-mmx -mno-red-zone -fcf-protection=none",
-    "aarch64": "-mgeneral-regs-only",
+    "aarch64": "-mgeneral-regs-only -mcmodel=tiny",
 }
 AS_STUB = "-e stub_start --build-id=none -static"
 AS_LIBRARY = "-shared -soname libbelljar.so -init=stub_start --build-id=none --strip-all -z noseparate-code"

@@ -89,6 +89,24 @@ def test_it_says_of_itself_what_it_says_unsealed_and_runs_on_its_own_libc(prefix
     assert doing.check(moved) == ()
 
 
+def test_a_program_with_data_behind_it_keeps_its_size_and_reads_itself(kept, qemu, tmp_path):
+    """The program is Debian's cat."""
+    root = packages(Arch.AARCH64, ["coreutils"], kept / "arm64-coreutils")
+    (tmp_path / "prefix/bin").mkdir(parents=True)
+    program = Path(shutil.copy(root / "usr/bin/cat", tmp_path / "prefix/bin/cat"))
+    with program.open("ab") as file:
+        file.write(b"PAYLOAD")
+    before = program.read_bytes()
+    doing.seal(plan(tmp_path / "prefix", Options(root=root)))
+    moved = (tmp_path / "prefix").rename(tmp_path / "moved here")
+    image = (moved / "bin/cat").read_bytes()
+    assert (len(image), image != before) == (len(before), True)
+    done = subprocess.run([qemu, moved / "bin/cat", moved / "bin/cat"], capture_output=True, check=True)
+    assert done.stdout == image
+    doing.unseal(doing.unseal_plan(moved))
+    assert (moved / "bin/cat").read_bytes() == before
+
+
 def test_every_byte_comes_back(prefix, system):
     before = (prefix / "bin/probe").read_bytes()
     doing.seal(plan(prefix, Options(root=system)))

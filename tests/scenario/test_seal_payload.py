@@ -1,7 +1,7 @@
 """Programs that carry data of their own: in sections, behind them, or with a shell script before it all.
 
 Those whose data lies in a section or segment are sealed as any other. Data behind the sections is looked for
-from the file's end, or where the headers say that the program ends: see test_seal_forms.py for the refusal.
+from the file's end, or where the headers say that the program ends: neither may change.
 """
 
 import os
@@ -17,7 +17,9 @@ from loader_oracle import own_loader
 
 from belljar.seal import doing
 from belljar.seal.launcher import Form
+from belljar.seal.padded import STUB
 from belljar.seal.plan import Options, plan
+from belljar.seal.record import PRIVATE
 
 KEPT = Path(tempfile.gettempdir()) / f"belljar-tests-payloads-{os.getuid()}"
 READER = r"""
@@ -71,7 +73,52 @@ def tools(scratch):
     return directory
 
 
-def test_data_behind_the_sections_is_a_refusal_that_says_why_and_what_to_do(zig_cc, tmp_path):
+@pytest.mark.parametrize("name", ["cat", "tail"])
+def test_a_program_with_data_behind_its_sections_keeps_size_and_headers_and_reads_itself(name, tmp_path):
+    """Where it has padding, as most of Debian's programs."""
+    tree = tree_of(shutil.which(name), tmp_path / "tree")
+    program = tree / "bin/app"
+    with program.open("ab") as file:
+        file.write(b"PAYLOAD")
+    before = program.read_bytes()
+    words = ["/proc/self/exe"]
+    assert subprocess.run([program, *words], capture_output=True, check=True).stdout[-7:] == b"PAYLOAD"
+    doing.seal(plan(tree))
+    moved = tree.rename(tmp_path / "moved to")
+    assert doing.check(moved) == ()
+    image = (moved / "bin/app").read_bytes()
+    assert len(image) == len(before)
+    where_sections_are = slice(40, 64)
+    assert image[where_sections_are] == before[where_sections_are]
+    done = subprocess.run([moved / "bin/app", *words], capture_output=True, check=True)
+    assert done.stdout[-7:] == b"PAYLOAD"
+    maps = subprocess.run([moved / "bin/app", "/proc/self/maps"], capture_output=True, text=True, check=False)
+    libraries = {line.split(maxsplit=5)[5] for line in maps.stdout.splitlines() if ".so" in line}
+    assert libraries or name == "tail"  # which shows the last lines
+    assert all(path.startswith(f"{moved}/{PRIVATE}/") for path in libraries)
+    (moved / PRIVATE / STUB).rename(tmp_path / "stub")
+    assert run(moved / "bin/app", "x")[0] == 127
+    assert [fault.path for fault in doing.check(moved)] == [f"{PRIVATE}/{STUB}"]
+    doing.seal(plan(moved))
+    assert doing.check(moved) == ()
+    doing.unseal(doing.unseal_plan(moved))
+    assert (moved / "bin/app").read_bytes() == before
+    assert not (moved / "lib").exists()
+
+
+def test_what_was_changed_since_is_not_taken_back(tmp_path):
+    tree = tree_of("/bin/cat", tmp_path / "tree")
+    with (tree / "bin/app").open("ab") as file:
+        file.write(b"PAYLOAD")
+    doing.seal(plan(tree))
+    image = bytearray((tree / "bin/app").read_bytes())
+    image[64 + 56 * 2 + 16] ^= 1  # an address in a program header
+    (tree / "bin/app").write_bytes(image)
+    (refusal,) = doing.unseal_plan(tree).changes.refusals
+    assert "was changed since it was sealed" in refusal.reason
+
+
+def test_where_there_is_no_padding_it_is_a_refusal_that_says_why_and_what_to_do(zig_cc, tmp_path):
     program = Path(shutil.copy(zig_cc(READER), tmp_path / "reader"))
     with program.open("ab") as file:
         file.write(b"PAYLOAD")

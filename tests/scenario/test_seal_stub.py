@@ -18,7 +18,7 @@ def tool():
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-@pytest.mark.parametrize("source", ["stub", "launcher", "show"])
+@pytest.mark.parametrize("source", ["stub", "launcher", "first", "show"])
 def test_building_it_again_gives_every_byte(source, machine, tmp_path):
     made = tool()
     assert importlib.metadata.version("ziglang") == made.VERSION

@@ -2,7 +2,7 @@
 
     PREFIX/lib/belljar/
         ld-linux-x86-64.so.2, libc.so.6      private copies (belljar.seal.libc)
-        libbelljar.so                        what launchers need (belljar.seal.launcher)
+        libbelljar.so, belljar.stub          what launchers need, and padded programs (belljar.seal.padded)
         libssl.so.3, ...                     under the names by which they are needed, without search paths
         locale/NAME, gconv/                  where they are asked for or needed
         licenses/PACKAGE                     what the packages of these files say of copying

@@ -8,7 +8,8 @@ no wrapper: /proc/self/exe, argv[0], the process's name, debuggers and core file
 
 The program headers stay where they are (kernels before 5.18 compute AT_PHDR from the first PT_LOAD), no text
 is written, and a section covers the segment, so that `strip` keeps it. What the program was is recorded
-behind the configuration: `unembed` gives every byte back.
+behind the configuration: `unembed` gives every byte back. Files that carry data behind their sections:
+belljar.seal.padded.
 
 Rejected: a wrapper that executes the loader (the program's name becomes the loader's, /proc/self/exe too);
 rewriting PT_INTERP at each start (needs a writable file, races); the loader's path relative to the working
@@ -21,9 +22,10 @@ from importlib.resources import files
 
 from belljar.elf.const import Machine, SegmentType, Tag
 from belljar.elf.errors import ElfError
-from belljar.elf.layout import NOBITS, Layout, Row, SectionRow
+from belljar.elf.layout import Layout, Row, SectionRow
 from belljar.elf.names import EditRefused
 from belljar.elf.sealed import CONFIG, MAGIC, Seal, find
+from belljar.seal import padded
 from belljar.splice import Splice
 
 SECTION = b".belljar.seal"
@@ -44,10 +46,12 @@ def embed(image: bytes, seal: Seal) -> tuple[Splice, ...]:
     """Return the edits that seal a program.
 
     Raises ElfError for a damaged file, EditRefused, with the reason, for one that cannot be sealed: no
-    PT_INTERP, another machine, sealed already, data behind what its headers tell of.
+    PT_INTERP, another machine, sealed already, data behind what its headers tell of and no room before it.
     """
     layout = Layout(image)
     number = _demand_sealable(image, layout)
+    if padded.data_behind(image, layout):
+        return padded.embed(image, layout, number, seal)
     name, page = _STUBS[Machine(layout.machine)]
     stub = files("belljar.seal").joinpath(f"stub/stub.{name}.bin").read_bytes()
     rows = [row for at, row in enumerate(layout.rows) if at != number]
@@ -81,6 +85,8 @@ def unembed(image: bytes) -> tuple[Splice, ...]:
     try:
         _, size = Seal.from_bytes(image[found + CONFIG.size :])
         at = found + CONFIG.size + size
+        if image[at : at + len(padded.UNDO_MAGIC)] == padded.UNDO_MAGIC:
+            return padded.unembed(image, layout, found, at)
         magic, length, sections, count, number = _UNDO.unpack_from(image, at)
     except (ValueError, struct.error) as error:
         raise EditRefused("has a seal that is damaged: what it was is no longer known") from error
@@ -123,12 +129,6 @@ def _demand_sealable(image: bytes, layout: Layout) -> int:
     spare = layout.capacity > len(layout.entries)
     if not spare and not {Tag.RPATH, Tag.RUNPATH, _VERNEEDNUM} & layout.values.keys():
         raise EditRefused("has no room for a search path in its dynamic segment")
-    end = max(layout.sections_end, layout.table_end, *(row.end for row in layout.rows))
-    end = max([end, *(row.offset + row.size for row in layout.sections if row.type != NOBITS)])
-    if any(image[end:]):
-        raise EditRefused(
-            f"carries {len(image) - end} bytes behind its sections, which it may look for at the file's end"
-        )
     return numbers[0]
 
 

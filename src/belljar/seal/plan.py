@@ -24,9 +24,10 @@ from belljar.relocate.change import FileChange, Plan, Refusal
 from belljar.seal import record, scripts
 from belljar.seal.bundle import LIBC, Bundle, licenses_of
 from belljar.seal.embed import embed
-from belljar.seal.launcher import Form, Launch, content, helper, options_of
+from belljar.seal.launcher import HELPER, Form, Launch, content, helper, options_of
 from belljar.seal.libc import VARIABLES
 from belljar.seal.needs import Found, Options, closures, demand_names
+from belljar.seal.padded import STUB, stub
 from belljar.seal.record import PRIVATE
 from belljar.seal.survey import Binary, Kind, is_own, place_of, survey
 from belljar.seal.whole import faults
@@ -37,6 +38,7 @@ __all__ = ["SEALED", "Options", "Sealing", "plan"]
 
 _GCONV, _LOCALE = "gconv", "locale"
 _ALWAYS = "C.UTF-8"
+_PADDED = "keeps its size: it carries data of its own"
 SEALED = "program"
 """The kind of change that seals a program; another is to a library."""
 
@@ -109,8 +111,8 @@ def plan(prefix: Path, options: Options | None = None, *, progress: Progress = q
         changes += _changes(_Making(prefix, form, bundle, found), binaries)
     changes += _scripts(prefix, options, found)
     wraps = tuple(item for item in changes if isinstance(item, Wrap))
-    if bundle is not None and (wraps or record.wrapped(told)):
-        bundle = replace(bundle, own=helper(found.machine))
+    if bundle is not None:
+        bundle = replace(bundle, own=_own(changes, told, found.machine))
     refusals = found.refusals + [item for item in changes if isinstance(item, Refusal)]
     edits = [item for item in changes if isinstance(item, FileChange)]
     return replace(
@@ -121,6 +123,20 @@ def plan(prefix: Path, options: Options | None = None, *, progress: Progress = q
         search=_searches(prefix, binaries, bundle, found),
         notes=(*found.notes, *_unlicensed(bundle)),
     )
+
+
+def _own(
+    changes: Iterable[FileChange | Wrap | Refusal], told: Mapping[str, Any] | None, machine: int
+) -> dict[str, bytes]:
+    """Return the files of belljar's that programs need, by their names."""
+    names = {name for name, item in (told or {}).get("files", {}).items() if item["source"] == record.OWN}
+    for item in changes:
+        if isinstance(item, Wrap):
+            names.add(HELPER)
+        elif isinstance(item, FileChange) and _PADDED in item.reasons:
+            names.add(STUB)
+    every = {**helper(machine), **stub(machine)} if names else {}
+    return {name: content for name, content in every.items() if name in names}
 
 
 def _taken_places(prefix: Path, told: Mapping[str, Any] | None) -> Iterator[Refusal]:
@@ -303,8 +319,9 @@ def _sealed(making: _Making, item: Binary) -> Iterator[FileChange | Wrap | Refus
             raise EditRefused(f"{error.message} (--launcher auto starts such programs otherwise)") from error
         yield from _wrapped(making, item, Form.STATIC)
         return
-    reason = f"starts on {PRIVATE}/{making.bundle.loader}"
-    yield FileChange(path=item.path, kind=SEALED, splices=splices, reasons=(reason,), aliases=item.names[1:])
+    grows = any(splice.offset == len(image) for splice in splices)
+    reasons = (f"starts on {PRIVATE}/{making.bundle.loader}", *(() if grows else (_PADDED,)))
+    yield FileChange(path=item.path, kind=SEALED, splices=splices, reasons=reasons, aliases=item.names[1:])
 
 
 def _wrapped(making: _Making, item: Binary, form: Form) -> Iterator[Wrap | Refusal]:

@@ -2,7 +2,7 @@
  * are for programs marked for branch target identification, whose mark the kernel applies to all segments.
  * 2 KiB below the stack are left free: what it holds may move down. */
 
-enum { MACHINE = 183 };
+enum { MACHINE = 183, FROM = 16 };
 enum { NR_getcwd = 17, NR_openat = 56, NR_close = 57, NR_read = 63, NR_write = 64, NR_readlinkat = 78 };
 enum { NR_execve = 221, NR_exit_group = 94, NR_mmap = 222 };
 
@@ -24,6 +24,18 @@ static inline word system_call(word number, word a, word b, word c, word d, word
     ".pushsection .text.start,\"ax\"\n.globl stub_start\n.hidden stub_start\n" \
     "stub_start: hint 38; mov x19, x0; mov x0, sp; sub sp, sp, #2048; bl stub_main\n" \
     "mov sp, x1; mov x16, x0; mov x0, x19; br x16\n" \
+    ".popsection\n"
+/* What comes with a configuration of its own enters at FROM, with its address in x1. */
+#define START_STUB \
+    ".pushsection .text.start,\"ax\"\n.globl stub_start\n.hidden stub_start\n" \
+    "stub_start: hint 38; adr x1, config; .balign 16\n" \
+    "mov x19, x0; mov x0, sp; sub sp, sp, #2048; bl stub_main\n" \
+    "mov sp, x1; mov x16, x0; mov x0, x19; br x16\n" \
+    ".popsection\n"
+#define START_FIRST \
+    ".pushsection .text.start,\"ax\"\n.globl stub_start\n.hidden stub_start\n" \
+    "stub_start: hint 38; mov x19, x0; mov x20, sp; bl first_main\n" \
+    "mov sp, x20; mov x16, x0; mov x0, x19; adr x1, config; br x16\n" \
     ".popsection\n"
 #define SHOW \
     ".pushsection .text.start,\"ax\"\n.globl stub_entry\n.hidden stub_entry\n" \

@@ -33,7 +33,7 @@ static word length(const char *text) {
     return n;
 }
 
-static const char *after(const char *text) { return text + length(text) + 1; }
+static inline const char *after(const char *text) { return text + length(text) + 1; }
 
 static char *append(char *to, const char *text) {
     while (*text)
@@ -63,7 +63,7 @@ static word map(word address, word size, word protection, word flags, word file,
     return system_call(NR_mmap, address, size, protection, flags, file, offset);
 }
 
-static struct process process_of(word *stack) {
+static inline struct process process_of(word *stack) {
     struct process it = {.stack = stack, .environment = (char **)(stack + stack[0] + 2)};
     char **end = it.environment;
     while (*end)
@@ -72,14 +72,14 @@ static struct process process_of(word *stack) {
     return it;
 }
 
-static word *auxiliary(struct process *it, word type) {
+static inline word *auxiliary(struct process *it, word type) {
     for (struct auxiliary *entry = it->vector; entry->type; entry++)
         if (entry->type == type)
             return &entry->value;
     return 0;
 }
 
-static word value_of(struct process *it, word type, word otherwise) {
+static inline word value_of(struct process *it, word type, word otherwise) {
     word *found = auxiliary(it, type);
     return found ? *found : otherwise;
 }
@@ -103,7 +103,7 @@ static char *end_of_directory(char *path) {
 
 /* Put the program's directory into `path`. Without /proc it is the name that was executed, with its
  * symbolic links followed; `spare` is as long. */
-static char *directory_of(struct process *it, char *path, char *spare) {
+static inline char *directory_of(struct process *it, char *path, char *spare) {
     if (link_of("/proc/self/exe", path) && path[0] == '/')
         return end_of_directory(path);
     const char *name = (const char *)value_of(it, AT_EXECFN, 0);

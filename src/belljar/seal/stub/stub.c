@@ -46,17 +46,19 @@ struct config {
      * to the program's directory: "/../lib/ld.so". */
     char paths[];
 };
-extern const struct config config __attribute__((visibility("hidden")));
+extern const struct config config __attribute__((visibility("hidden"))); /* that behind the code: see START */
 
-__asm__(START SHOW);
+__asm__(START_STUB SHOW);
 
 /* What stands in the place of the L of an LD_ variable while the loader looks. */
 enum { HIDDEN = 1 };
 
 #define LIBRARY_PATH "LD_LIBRARY_PATH="
 
-/* The variable that this loader is to see, and what stood in its place: behind the program headers. */
+/* What is needed at the program's entry, and the variable that this loader is to see, with what stood in its
+ * place. It lies behind the program headers. */
 struct own {
+    const struct config *config;
     char *instead;
     char text[];
 };
@@ -158,13 +160,14 @@ static void set_search_path(const struct segment *segments, word count, word bia
 }
 
 /* Give the loader the program's headers with a PT_INTERP in the place of this segment. */
-static void headers_for_loader(const struct segment *from, word count, struct segment *to, word bias, char *loader) {
+static void headers_for_loader(const struct segment *from, word count, struct segment *to, word bias, word slot,
+                               char *loader) {
     for (word i = 0; i < count; i++) {
         copy((char *)&to[i], (const char *)&from[i], sizeof *to);
         if (to[i].type == PT_PHDR)
             to[i].vaddr = to[i].paddr = (word)to - bias;
     }
-    struct segment *interpreter = &to[config.slot];
+    struct segment *interpreter = &to[slot];
     interpreter->type = PT_INTERP;
     interpreter->flags = PF_R;
     interpreter->vaddr = interpreter->paddr = (word)loader - bias;
@@ -174,11 +177,11 @@ static void headers_for_loader(const struct segment *from, word count, struct se
 
 /* Write the search path. Where the program's directory has a colon or dollar in it, which are syntax there,
  * the loader is left to find that directory itself. */
-static char *write_search(char *to, const char *directory) {
+static char *write_search(char *to, const char *directory, const char *paths) {
     int plain = 1;
     for (const char *c = directory; *c; c++)
         plain &= *c != ':' && *c != '$';
-    const char *path = after(config.paths);
+    const char *path = after(paths);
     for (int first = 1; *path; path = after(path), first = 0) {
         to = append(to, first ? "" : ":");
         to = plain ? place_of(to, directory, path) : append(append(to, "$ORIGIN"), path);
@@ -186,9 +189,9 @@ static char *write_search(char *to, const char *directory) {
     return to;
 }
 
-/* How much memory all paths of `config` may take; `count` is how many variables there are. */
-static word room_of(word directory, word *count) {
-    const char *text = config.paths;
+/* How much memory all paths may take; `count` is how many variables there are. */
+static word room_of(const char *paths, word directory, word *count) {
+    const char *text = paths;
     word room = sizeof(struct own) + sizeof LIBRARY_PATH;
     for (; *text; text = after(text))
         room += directory + sizeof "$ORIGIN" + length(text) + 1;
@@ -198,15 +201,14 @@ static word room_of(word directory, word *count) {
     return room + 1;
 }
 
-static const char *variables(void) {
-    const char *text = config.paths;
-    while (*text)
-        text = after(text);
-    return after(text);
+static const char *variables_of(const char *paths) {
+    while (*paths)
+        paths = after(paths);
+    return after(paths);
 }
 
-static int is_set(const char *variable) {
-    for (const char *text = variables(); *text; text = after(after(text)))
+static int is_set(const char *variable, const char *text) {
+    for (; *text; text = after(after(text)))
         if (begins(variable, text))
             return 1;
     return 0;
@@ -216,14 +218,14 @@ static int is_set(const char *variable) {
  * parent. Their names are those of the private libc alone: children with another libc are not misled. All
  * that the stack holds (arguments, variables, vector follow one another) is written anew, lower by `count`
  * words; `room` takes the variables. */
-static void add_variables(struct process *it, word count, char *room, const char *directory) {
+static void add_variables(struct process *it, const char *own, word count, char *room, const char *directory) {
     word *from = it->stack, *to = (word *)((word)(from - count) & -16UL), *stack = to;
     while (from < (word *)it->environment)
         *to++ = *from++;
     for (; *from; from++)
-        if (!is_set((char *)*from))
+        if (!is_set((char *)*from, own))
             *to++ = *from;
-    for (const char *text = variables(); *text; text = after(after(text))) {
+    for (const char *text = own; *text; text = after(after(text))) {
         *to++ = (word)room;
         room = place_of(append(room, text), directory, after(text)) + 1;
     }
@@ -248,10 +250,10 @@ static void hide_variables(struct process *it) {
 /* Let libraries that have a RUNPATH, for which the program's DT_RPATH does not count, search the same directories:
  * by LD_LIBRARY_PATH, which stands in the place of the host's, or else of the last variable of the seal, until
  * the program's entry. So no variable comes or goes while somebody may remember where they are. */
-static void lend_variable(struct process *it, struct own *own) {
+static void lend_variable(struct process *it, const char *variables, struct own *own) {
     char **place = 0;
     for (char **variable = it->environment; *variable; variable++)
-        if (is_set(*variable) || (**variable == HIDDEN && begins(*variable + 1, &LIBRARY_PATH[1]))) {
+        if (is_set(*variable, variables) || (**variable == HIDDEN && begins(*variable + 1, &LIBRARY_PATH[1]))) {
             place = variable;
             if (**variable == HIDDEN)
                 break;
@@ -272,7 +274,7 @@ __attribute__((used)) word stub_show(word *stack) {
         if (**variable == HIDDEN && begins(*variable + 1, "D_"))
             **variable = 'L';
     }
-    return (word)&config - config.address + config.entry;
+    return (word)own->config - own->config->address + own->config->entry;
 }
 
 struct start {
@@ -280,25 +282,28 @@ struct start {
     word *stack;
 };
 
-/* Called at the entry of the file; return where the loader begins, and its stack. */
-__attribute__((used)) struct start stub_main(word *stack) {
+/* Called at the entry of the file, or by what stands there (first.c); return where the loader begins, and its
+ * stack. */
+__attribute__((used)) struct start stub_main(word *stack, const struct config *config) {
     char directory[PATH], spare[PATH];
     struct process it = process_of(stack);
-    word bias = (word)&config - config.address, page = value_of(&it, AT_PAGESZ, 4096);
+    const char *variables = variables_of(config->paths);
+    word bias = (word)config - config->address, page = value_of(&it, AT_PAGESZ, 4096);
     if (value_of(&it, AT_SECURE, 0))
         fail("", "a sealed program cannot be set-user-ID: anybody could choose its libraries by a link to it");
     const struct segment *segments = (const struct segment *)value_of(&it, AT_PHDR, 0);
     word count = value_of(&it, AT_PHNUM, 0), added;
     directory_of(&it, directory, spare);
     word headers = count * sizeof(struct segment);
-    word memory = map(0, headers + room_of(length(directory), &added), PROT_READ | PROT_WRITE,
+    word memory = map(0, headers + room_of(config->paths, length(directory), &added), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS, (word)-1, 0);
     if (failed(memory))
         fail("", "no memory");
     struct own *own = own_behind((struct segment *)memory, count);
-    char *search = append(own->text, LIBRARY_PATH), *loader = write_search(search, directory) + 1;
-    char *values = place_of(loader, directory, config.paths) + 1;
-    headers_for_loader(segments, count, (struct segment *)memory, bias, loader);
+    char *search = append(own->text, LIBRARY_PATH), *loader = write_search(search, directory, config->paths) + 1;
+    char *values = place_of(loader, directory, config->paths) + 1;
+    own->config = config;
+    headers_for_loader(segments, count, (struct segment *)memory, bias, config->slot, loader);
     set_search_path(segments, count, bias, search);
     struct start start;
     word base = map_loader(loader, page, &start.entry);
@@ -307,8 +312,8 @@ __attribute__((used)) struct start stub_main(word *stack) {
         *auxiliary(&it, AT_BASE) = base;
     *auxiliary(&it, AT_ENTRY) = (word)&stub_entry;
     hide_variables(&it);
-    add_variables(&it, added, values, directory);
-    lend_variable(&it, own);
+    add_variables(&it, variables, added, values, directory);
+    lend_variable(&it, variables, own);
     start.stack = it.stack;
     return start;
 }

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 import warnings
 import zipfile
 from pathlib import Path
@@ -445,3 +446,26 @@ def test_a_content_too_large_to_be_kept_is_searched_and_refused_only_where_it_ma
     found = planned(tree)
     assert [item.path for item in found.refusals] == ["matters.gz"]
     assert ["twice" in note for note in found.notes] == [True]
+
+
+def test_the_holes_of_a_file_are_not_read(tree):
+    path, far = tree / "sparse", 1 << 40
+    with path.open("wb") as file:
+        for place in (0, far):
+            file.seek(place)
+            file.write(b"\0" + OLD.encode() + b"/x\0")
+        file.truncate(2 * far)
+    begin = time.process_time()
+    assert [splice.offset for splice in change(planned(tree), "sparse").splices] == [1, far + 1]
+    assert time.process_time() - begin < 1, "reading 2 TiB of zeros takes minutes"
+
+
+def test_a_link_that_led_to_itself_still_does_and_one_that_would_begin_to_is_refused(tree):
+    (tree / "self").symlink_to(f"{OLD}/self")
+    (tree / "other").symlink_to("/opt/dependency/other")
+    assert change(planned(tree), "self").new == f"{EQUAL}/self".encode()
+    found = planned(tree, EQUAL, ("/opt/dependency", EQUAL))
+    assert [item.path for item in found.refusals] == ["other"]
+    found = planned(tree, EQUAL, ("/opt/dependency", EQUAL), leave=("other",))
+    assert not found.refusals
+    assert any("as you said: other" in note for note in found.notes)

@@ -13,6 +13,7 @@ Characters of two and four bytes (UTF-16, UTF-32) are found by the same expressi
 the last letter of an ASCII path both byte orders are the same bytes, so that the order need not be known.
 """
 
+import errno
 import functools
 import itertools
 import os
@@ -123,7 +124,9 @@ class Moves:
 
     def along(self, fd: int) -> Iterator[Hit]:
         """Yield every place of the open file where an old prefix stands; memory is bounded."""
-        return self.through(_chunks(fd))
+        for begin, end in _extents(fd):
+            for hit in self.through(_chunks(fd, begin, end)):
+                yield hit._replace(offset=begin + hit.offset, end=begin + hit.end) if begin else hit
 
     def through(self, chunks: Iterable[bytes]) -> Iterator[Hit]:
         """Yield every place where an old prefix stands in content that comes in chunks."""
@@ -153,9 +156,25 @@ class Moves:
         return b"".join([*parts, data[done:]])
 
 
-def _chunks(fd: int) -> Iterator[bytes]:
-    place = 0
-    while chunk := os.pread(fd, _CHUNK, place):
+def _extents(fd: int) -> Iterator[tuple[int, int]]:
+    """Yield where a file has data, without its holes (lseek(2)): they may be far larger than a disk."""
+    size, end = os.fstat(fd).st_size, 0
+    if size <= _CHUNK:
+        yield 0, size
+        return
+    while end < size:
+        try:
+            begin = os.lseek(fd, end, os.SEEK_DATA)
+            end = os.lseek(fd, begin, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # nothing but a hole follows
+                raise
+            return
+        yield begin, end
+
+
+def _chunks(fd: int, place: int, end: int) -> Iterator[bytes]:
+    while place < end and (chunk := os.pread(fd, min(_CHUNK, end - place), place)):
         yield chunk
         place += len(chunk)
 

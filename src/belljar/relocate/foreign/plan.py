@@ -124,8 +124,9 @@ class _Planning:
     def _link(self, entry: Entry) -> None:
         target = os.fsencode(os.readlink(os.path.join(self.tree, entry.path)))
         change, note = plan_link(entry.path, target, self.moves, relative=self.options.relative)
-        if change is not None and change.new == self.moves.own[1] + b"/" + os.fsencode(entry.path):
-            self.refusals.append(Refusal(path=entry.path, reason="the link would lead to itself"))
+        before, after = (b"/".join([own, os.fsencode(entry.path)]) for own in self.moves.own)
+        if change is not None and change.new == after and target != before:
+            self._refuse(entry.path, [Refusal(path=entry.path, reason="the link would lead to itself")])
         elif change is not None:
             self.changes[entry.path] = change
         if note:
@@ -140,11 +141,17 @@ class _Planning:
         if finding is None:
             return
         self.notes += finding.notes
-        if finding.refusals and self.options.leaves(entry.path):
-            self.notes += [f"left as it is, as you said: {item.describe()}" for item in finding.refusals]
+        if self._refuse(entry.path, finding.refusals):
             return
-        self.refusals += finding.refusals
         self._record(entry.path, finding, names)
+
+    def _refuse(self, path: str, refusals: list[Refusal]) -> bool:
+        """Keep refusals; True where the user lets the path stay as it is for them."""
+        if refusals and self.options.leaves(path):
+            self.notes += [f"left as it is, as you said: {item.describe()}" for item in refusals]
+            return True
+        self.refusals += refusals
+        return False
 
     def _record(self, path: str, finding: Finding, names: tuple[str, ...]) -> None:
         if finding.splices:

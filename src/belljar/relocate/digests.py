@@ -23,7 +23,6 @@ _LISTS = re.compile(
     r"(?:^|/)(?:[^/]+\.dist-info/RECORD|[^/]*(?:SUMS|sums)(?:\.txt)?|CHECKSUMS?)$|\.(?:sha(?:1|256|512)|md5)(?:sums?)?$"
 )
 _SUFFIX = ".debug"  # of the names of debug files, as objcopy and debhelper make them
-_IDENT = 16
 _TOKEN = re.compile(rb"[0-9A-Za-z_-]{32,128}")
 _TEXT = (
     DigestKind.SHA256_HEX,
@@ -62,8 +61,8 @@ class _Search:
             return ()
         if _LISTS.search(entry.path):
             return tuple(self._listed((self.tree / entry.path).read_bytes(), entry.path))
-        if self.names:
-            return tuple(self._linked(self.tree / entry.path))
+        if self.names and (content := _elf(f"{self.tree}/{entry.path}", entry.info.st_size)):
+            return tuple(self._linked(content))
         return ()
 
     def _listed(self, content: bytes, path: str) -> Iterator[Digest]:
@@ -72,13 +71,8 @@ class _Search:
             if kind is not None and of != path:
                 yield Digest(offset=match.start(), kind=kind, canonical=match[0], of=of)
 
-    def _linked(self, path: Path) -> Iterator[Digest]:
+    def _linked(self, content: bytes) -> Iterator[Digest]:
         """Yield the checksum of `.gnu_debuglink`: name, NULs to a multiple of 4, CRC-32 (GDB manual)."""
-        with path.open("rb") as file:
-            head = file.read(_IDENT)
-            if head[:4] != b"\x7fELF":
-                return
-            content = head + file.read()
         kind = DigestKind.CRC32_LITTLE if content[5:6] == b"\1" else DigestKind.CRC32_BIG
         sizes = {len(name) for name in self.names}
         for match in re.finditer(re.escape(_SUFFIX.encode()) + b"\0", content):
@@ -90,6 +84,15 @@ class _Search:
                         offset = end + 4 - size % 4
                         yield Digest(offset=offset, kind=kind, canonical=values[kind], of=of)
                         return
+
+
+def _elf(path: str, size: int) -> bytes:
+    """Return the content of an ELF file; nothing of another."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        return os.pread(fd, size, 0) if os.pread(fd, 4, 0) == b"\x7fELF" else b""
+    finally:
+        os.close(fd)
 
 
 def find(tree: Path, entries: Iterable[Entry], changing: Iterable[str]) -> Mapping[str, tuple[Digest, ...]]:

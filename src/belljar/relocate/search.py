@@ -12,6 +12,7 @@ since one takes a fraction of the time that copying the same files takes.
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -68,10 +69,12 @@ class Window:
 
     def along(self, fd: int) -> Iterator["Window"]:
         """Move along the open file `fd` from its start to its end; yields itself at each place."""
-        filled = 0
+        filled, size = 0, os.fstat(fd).st_size or sys.maxsize
         self._start(self._buffer[:0])
         while count := os.readv(fd, [self._buffer[filled:]]):
             filled += count
+            if self.base + filled >= size:
+                break  # most files end in their first window: it is the only one then
             yield self._at(filled, max(self.begin, filled - CONTEXT))
             filled = self._move(filled)
         yield self._at(filled, filled)

@@ -193,3 +193,10 @@ def test_an_alias_is_removed_again_when_the_tree_cannot_be_written(tree, tmp_pat
 @pytest.mark.parametrize("more", [["--undo"], ["--from", OLD], ["--output", "x"], ["--dry-run"]])
 def test_looking_at_the_record_goes_with_nothing_else(tree, more):
     belljar("relocate", tree, "--status", *more, status=2)
+
+
+@pytest.mark.parametrize("option", ["--from", "--to"])
+def test_a_variable_that_is_not_set_moves_nothing(tree, option):
+    before = sums(tree)
+    belljar("relocate", tree, *(("--from", OLD) if option == "--to" else ()), option, "", status=2)
+    assert sums(tree) == before

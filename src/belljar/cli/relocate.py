@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Lines = list[str]
 
-_OPTIONS = {"old": "--from", "maps": "--map"}
+_OPTIONS = {"old": "--from", "new": "--to", "maps": "--map"}
 _ACTIONS = ("check", "undo", "resume", "status")
 
 
@@ -52,6 +52,8 @@ def command(tree: Path, dry_run: bool, form: str, **given: Any) -> int:
       belljar relocate ./tree --from /store/app-1 --map /store/dep-1=/store/dep-2
       belljar relocate ./tree --undo
     """
+    if empty := next((name for name in ("old", "new") if given[name] == ""), None):
+        raise UsageError(f"{_OPTIONS[empty]}: is empty; is a variable not set?")
     asked = [name for name in _ACTIONS if given.pop(name)]
     if len(asked) + dry_run > 1:
         raise UsageError("--check, --undo, --resume, --status and --dry-run: only one of them makes sense")

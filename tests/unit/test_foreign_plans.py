@@ -469,3 +469,12 @@ def test_a_link_that_led_to_itself_still_does_and_one_that_would_begin_to_is_ref
     found = planned(tree, EQUAL, ("/opt/dependency", EQUAL), leave=("other",))
     assert not found.refusals
     assert any("as you said: other" in note for note in found.notes)
+
+
+def test_an_archive_behind_a_first_line_is_said_not_to_be_looked_into(tree):
+    made = io.BytesIO(b"#!/bin/sh\n")
+    made.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(made, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("__main__.py", f"print('{OLD}')")
+    put(tree, "tool.pyz", made.getvalue())
+    assert planned(tree).notes == ("tool.pyz: holds a zip archive behind other content, not looked into",)

@@ -55,7 +55,9 @@ def note_doubt(subject: Subject, finding: Finding, hit: Hit, section: str = "") 
     if hit.is_moved:
         return
     if hit.doubt == "goes on":
-        finding.notes.append(f"{subject.path}: offset {hit.offset}: left alone: a longer name begins so")
+        finding.notes.append(
+            f"{subject.path}: offset {hit.offset}: left alone: only the beginning of a longer name"
+        )
         return
     finding.refuse(subject.path, f"not certain to be a path: {hit.doubt}", offset=hit.offset, section=section)
 

@@ -54,6 +54,7 @@ _SORTED_NAMES = {
     "mime.cache": ("a table sorted by names", "run `update-mime-database` on its directory"),
     "icon-theme.cache": ("a table sorted by hashes", "run `gtk-update-icon-cache -f` on its directory"),
 }  # fmt: skip
+_ZIP_END, _ZIP_END_SIZE = b"PK\5\6", 22
 _PACKED = {
     b"\x1f\x8b\x08": "gzip",
     b"BZh": "bzip2",
@@ -66,6 +67,15 @@ _PACKED = {
 def packing(head: bytes) -> str | None:
     """Return which compressed format a file's first bytes announce."""
     return next((name for magic, name in _PACKED.items() if head.startswith(magic)), None)
+
+
+def has_zip_behind(fd: int, size: int, head: bytes) -> bool:
+    """Whether a zip archive without a comment stands behind other content, as in a `.pyz` (APPNOTE 4.3.16)."""
+    return (
+        size > _ZIP_END_SIZE
+        and not head.startswith(b"PK")
+        and os.pread(fd, len(_ZIP_END), size - _ZIP_END_SIZE) == _ZIP_END
+    )
 
 
 def fixed(head: bytes) -> str | None:

@@ -103,7 +103,9 @@ class Moves:
             for other, _ in given:
                 if other != old and inside(new, other):
                     raise InputError(
-                        f"{_show(new)}: lies in {_show(other)}, which moves too",
+                        f"{_show(new)}: lies in {_show(other)}, which moves too"
+                        if new != other
+                        else f"{_show(new)}: is to be a new place, but moves itself",
                         hint="move the one, then the other, in two runs",
                     )
         return cls(
@@ -182,8 +184,10 @@ def _chunks(fd: int, place: int, end: int) -> Iterator[bytes]:
 def normal(path: str | bytes) -> bytes:
     """Return an absolute path without doubled or trailing slashes; raises InputError for no such path."""
     raw = os.fsencode(path)
-    if not raw.startswith(b"/") or b"\0" in raw or b"\n" in raw:
+    if not raw.startswith(b"/"):
         raise InputError(f"{_show(raw) or '(empty)'}: not an absolute path")
+    if b"\0" in raw or b"\n" in raw:
+        raise InputError(f"{_show(raw)}: holds the end of a line or of a string, which no list of paths can")
     clean = b"/" + b"/".join(part for part in raw.split(b"/") if part)
     if clean == b"/" or posixpath.normpath(clean) != clean:
         raise InputError(
@@ -201,7 +205,8 @@ def inside(path: bytes, prefix: bytes) -> bool:
 
 
 def _show(path: bytes) -> str:
-    return os.fsdecode(path)
+    text = os.fsdecode(path)
+    return text if text.isprintable() else repr(text)
 
 
 def spelled(path: bytes, codec: str) -> bytes:

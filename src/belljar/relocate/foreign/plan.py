@@ -171,6 +171,8 @@ class _Planning:
     def _examine(self, entry: Entry, fd: int) -> Finding | None:
         """Return what is to be done about a file; None when nothing in it matters."""
         head = os.pread(fd, _HEAD, 0)
+        if kinds.has_zip_behind(fd, entry.info.st_size, head):
+            self.notes.append(f"{entry.path}: holds a zip archive behind other content, not looked into")
         hits = tuple(hit for hit in self.moves.along(fd) if not hit.is_moved)
         if not hits and not head.startswith(b"\x7fELF") and kinds.packing(head) is None:
             return None

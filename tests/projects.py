@@ -89,7 +89,7 @@ PROJECTS: Mapping[str, Project] = {
         tools="run-c",
         profile="make",
         script='./configure && make && make install DESTDIR="$PWD/dest" && tar czf zlib.tar.gz dest',
-        made=("libz.a", "libz.so.*", "*.o", "example", "minigzip"),
+        made=("libz.a", "libz.so.*", "*.o", "example", "minigzip", "zlib.tar.gz"),
     ),
     "cjson": Project(
         source="deb-src:cjson=1.7.15",

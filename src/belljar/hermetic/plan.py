@@ -1,8 +1,9 @@
 """A plan: one sandbox, made of what the request and its profile say, before anything is done.
 
-Two steps at most. The *fetch* step has the network, the tool's own configuration and a writable cache,
-and the project read-only but for what the profile names: what it brings is held against the lock file by
-the tool. The *build* step has the cache read-only, no configuration and no network.
+Two steps at most. The *fetch* step has the network, the tool's own configuration, declared inputs (a mirror
+may be a directory) and a writable cache, and the project read-only but for what the profile names: what it
+brings is held against the lock file by the tool. The *build* step has the cache read-only, no configuration
+and no network.
 """
 
 import os
@@ -97,7 +98,7 @@ def plan(request: Request) -> Plan:
 def _build_step(request: Request, profile: Profile, project: Path, allowed: tuple[Allowed, ...]) -> Step:
     inside, outside = _writable(request, project)
     outputs = (*profile.outputs, *inside)
-    caches = [item for item in profile.caches if item.place(request.env).is_dir()]
+    caches = [item for item in profile.caches if request.fetch or item.place(request.env).is_dir()]
     operations = (
         *_base(request, profile, network=request.network),
         *(system.without_compilers(request.system) if request.no_cc else ()),
@@ -108,6 +109,7 @@ def _build_step(request: Request, profile: Profile, project: Path, allowed: tupl
         *projects.binds(project, outputs),
     )
     env = _environment(request) | dict(profile.env)
+    env |= {} if request.network else dict(profile.offline)
     env |= dict(profile.remap) if request.remap else {}
     env |= _linker(request, profile)
     env |= {item.name: item.value for item in allowed if item.value is not None}
@@ -133,6 +135,7 @@ def _fetch_step(request: Request, profile: Profile, project: Path) -> Step:
             for path, inside in seen
             if os.path.isfile(path)
         ),
+        *_declared(request.read, project),
         *projects.binds(project, profile.fetch_writes),
     )
     names = variables.matching((*profile.fetch_variables, *variables.NETWORK), request.env)

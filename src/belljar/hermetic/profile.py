@@ -52,6 +52,7 @@ class Profile:
 
     `locks`: one of them must be there, where `lock_when` is empty or found in a marker file.
     `locked` is inserted after the first word of `locked_commands` in a command of `programs`.
+    `offline`: variables of a step that has no network, which tell the tool so.
     Only the fetch step sees the files `fetch_sees`, gets `fetch_variables`, has `fetch_env` (empty: unset).
     `direct_linkers`: patterns of linkers that are no C compiler, where the tool would call one.
     `hidden`: configuration outside the project, `~/` below the home directory, `../` in every parent.
@@ -77,6 +78,7 @@ class Profile:
     hidden: tuple[str, ...] = ()
     identity: tuple[tuple[str, ...], ...] = ()
     env: tuple[tuple[str, str], ...] = ()
+    offline: tuple[tuple[str, str], ...] = ()
     remap: tuple[tuple[str, str], ...] = ()
     linker: tuple[tuple[str, str], ...] = ()
     direct_linkers: tuple[str, ...] = ()
@@ -177,6 +179,7 @@ def _profile(document: Document, name: str) -> Profile:
         hidden=_begin(root, "hidden", ("~/", "../", "/")),
         identity=tuple(tuple(text.split()) for text in root.texts("identity") if text.split()),
         env=_variables(root, "env"),
+        offline=_variables(root, "offline"),
         remap=_variables(root, "remap"),
         linker=_variables(root, "linker"),
         direct_linkers=root.texts("direct_linkers"),

@@ -4,6 +4,7 @@ The prefix stays the placeholder in all builds: that an output follows its prefi
 and `belljar build --prove-relocation` shows it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,9 +37,10 @@ class RecipeSubject:
         return f"{package.name} {package.version}"
 
     @property
-    def names_its_path(self) -> bool:
-        """Whether the script itself says where the sources lie: then that cannot be varied."""
-        return BUILD in self.order.recipe.build.script
+    def fixed(self) -> Mapping[str, str]:
+        """What cannot be varied, and why."""
+        names_it = BUILD in self.order.recipe.build.script
+        return {"path": "the recipe's script says where its sources lie"} if names_it else {}
 
     def prepare(self, place: Path) -> Ready:
         """Put the sources into a new directory `place`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from belljar import fsys, proc
-from belljar.errors import UsageError
+from belljar.errors import HostError, UsageError
 from belljar.home import Home
 from belljar.reproduce.result import Result, causes_of, shown
 from belljar.reproduce.search import search
@@ -18,7 +18,6 @@ from belljar.reproduce.variation import ALL, Influence, chosen, variable
 from belljar.types import Event, Progress, quiet
 
 _NO_LOCALE = "locale: only its name is varied: there is no localedef here to make another one"
-_FIXED_PATH = "path: not varied: the recipe's script says where its sources lie"
 _DIFFOSCOPE_SECONDS = 300
 _DIFFOSCOPE_LINES = 400
 
@@ -94,10 +93,8 @@ def _possible(
     names = {item.name for item in influences}
     if "locale" in names and proc.find("localedef") is None:
         notes.append(_NO_LOCALE)
-    if "path" in names and getattr(subject, "names_its_path", False):
-        notes.append(_FIXED_PATH)
-        influences = tuple(item for item in influences if item.name != "path")
-    return influences, tuple(notes)
+    notes += [f"{name}: not varied: {why}" for name, why in subject.fixed.items() if name in names]
+    return tuple(item for item in influences if item.name not in subject.fixed), tuple(notes)
 
 
 def _diffoscope(stage: Path, lab: Laboratory, progress: Progress) -> str:
@@ -106,7 +103,7 @@ def _diffoscope(stage: Path, lab: Laboratory, progress: Progress) -> str:
         return ""
     progress(Event(stage="compare", subject="with diffoscope"))
     trees = [lab.usual().tree, stage / "varied" / lab.usual().tree.name]
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(HostError):
         done = proc.run(["diffoscope", "--text", "-", *trees], timeout=_DIFFOSCOPE_SECONDS)
         return "\n".join(done.stdout.splitlines()[:_DIFFOSCOPE_LINES])
     return ""

@@ -187,12 +187,17 @@ def _kind(item: Found, kinds: dict[Spot, Kind]) -> Kind:
 def shown(
     differences: Sequence[Difference], influences: Sequence[Influence], causes: Sequence[Cause]
 ) -> tuple[Shown, ...]:
-    """Return differences with their kinds and causes."""
+    """Return differences with their kinds and causes; what follows from others has theirs."""
+    of_path: dict[str, list[str]] = {}
+    for cause in causes:
+        for path, _ in cause.spots:
+            of_path.setdefault(path, []).append(" + ".join(cause.names))
     return tuple(
         Shown(
             difference=item,
             kind=Kind.FAILURE if item.spot == FAILURE else judge(item, influences).kind,
-            causes=tuple(" + ".join(cause.names) for cause in causes if item.spot in cause.spots),
+            causes=tuple(" + ".join(cause.names) for cause in causes if item.spot in cause.spots)
+            or (tuple(dict.fromkeys(of_path.get(item.path, ()))) if item.is_derived else ()),
         )
         for item in differences
     )

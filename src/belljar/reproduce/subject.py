@@ -69,6 +69,11 @@ class Subject(Protocol):
         """Patterns of names that alone are compared; none: all."""
         ...
 
+    @property
+    def fixed(self) -> Mapping[str, str]:
+        """Names of influences that cannot be varied, and why."""
+        ...
+
     def prepare(self, place: Path) -> Ready:
         """Put the sources into a new directory `place`."""
         ...
@@ -101,6 +106,11 @@ class Project:
         """Patterns of names that are not compared."""
         own = () if self.everything else LEFT_OVERS
         return (*projects.VERSION_CONTROL, *own, *self.ignore)
+
+    @property
+    def fixed(self) -> Mapping[str, str]:
+        """What cannot be varied: nothing."""
+        return {}
 
     def prepare(self, place: Path) -> Ready:
         """Put the sources into a new directory `place`."""

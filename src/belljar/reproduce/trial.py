@@ -55,6 +55,7 @@ class Laboratory:
     _known: dict[frozenset[str], tuple[Difference, ...]] = field(default_factory=dict)
     _usual: Built | None = None
     _begun: float = 0.0
+    _event: Event = field(default_factory=lambda: Event(stage="reproduce"))
     _repeated: tuple[Difference, ...] = ()
 
     @property
@@ -112,7 +113,8 @@ class Laboratory:
 
     def _build(self, name: str, names: frozenset[str]) -> Built:
         self.builds += 1
-        self.progress(Event(stage="reproduce", subject=self._words(names), done=self.builds))
+        self._event = Event(stage="reproduce", subject=f"{self.builds}: {self._words(names)}")
+        self.progress(self._event)
         place = self.stage / name
         fsys.remove_tree(place)
         place.mkdir()
@@ -158,6 +160,7 @@ class Laboratory:
                     stderr=file.fileno(),
                     timeout=timeout,
                     policy=world.policy(),
+                    watch=lambda: self.progress(self._event),
                 )
             except SandboxError as error:
                 raise sandbox_failed(error) from error

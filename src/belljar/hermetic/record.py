@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from belljar.hermetic.plan import Plan
 from belljar.hermetic.reached import Outside, Reached
-from belljar.hermetic.tools import Tool
 from belljar.sandbox import Bind
+
+if TYPE_CHECKING:
+    from belljar.hermetic.tools import Tool
 
 _SHOWN = 8
 VERSION = 1
@@ -56,7 +58,7 @@ class Record:
     status: int
     seconds: float
     step: str
-    tools: tuple[Tool, ...] = ()
+    tools: "tuple[Tool, ...]" = ()
     reached: Reached = field(default_factory=Reached)
     weaker: bool = False
     disarmed: tuple[str, ...] = ()

@@ -1,13 +1,13 @@
 """Carrying a plan out: make the outputs, run each step in its sandbox, look at what it left."""
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from belljar.errors import HostError, InputError
-from belljar.hermetic import project, sight, tools
+from belljar.hermetic import project, sight
 from belljar.hermetic.plan import Plan, Step
 from belljar.hermetic.plan import plan as make_plan
 from belljar.hermetic.reached import Reached
@@ -16,6 +16,9 @@ from belljar.hermetic.relay import Streams, relayed
 from belljar.hermetic.request import MARK, Request
 from belljar.sandbox import Bind, Outcome, Policy, SandboxError, Trace, is_forbidden, machine
 from belljar.sandbox import run as run_sandbox
+
+if TYPE_CHECKING:
+    from belljar.hermetic.tools import Inquiry, Tool
 
 SEED = "belljar"
 _OF_RUSTC = "rust-lld"
@@ -138,6 +141,8 @@ def _execute(
 
 def _where(program: str, path: str | None) -> str:
     """Say how a program that the caller has can be had."""
+    import shutil
+
     here = shutil.which(program, path=path)
     if here is None:
         return "it shows the machine's /usr without /usr/local; for tools elsewhere: --tools DIRECTORY"
@@ -163,10 +168,12 @@ def _explained(error: SandboxError) -> HostError | InputError:
     return HostError(f"sandbox: {error}", hint=f"{error.hint}{less}" if error.hint else None)
 
 
-def _inquiry(plan: Plan) -> tools.Inquiry:
+def _inquiry(plan: Plan) -> "Inquiry":
     """Identify the tools that the profile names, and the command's program, as they are before it runs."""
     watched = plan.request.opened or plan.request.trace
-    inquiry = tools.Inquiry(box=plan.build.sandbox, versions=watched)
+    from belljar.hermetic.tools import Inquiry
+
+    inquiry = Inquiry(box=plan.build.sandbox, versions=watched)
     linker = ((plan.request.linker, "--version"),) if plan.request.linker else ()
     for words in (*plan.profile.identity, *linker):
         inquiry.add(words[0], words)
@@ -174,7 +181,7 @@ def _inquiry(plan: Plan) -> tools.Inquiry:
     return inquiry
 
 
-def _identified(inquiry: tools.Inquiry | None, reached: Reached) -> tuple[tools.Tool, ...]:
+def _identified(inquiry: "Inquiry | None", reached: Reached) -> "tuple[Tool, ...]":
     """Add what else was started, after the fact: what the command made itself may be gone again."""
     if inquiry is None:
         return ()

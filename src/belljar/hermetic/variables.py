@@ -1,7 +1,6 @@
 """The environment of a command: fixed values, those of the profile, and what the caller lets in by name."""
 
 import fnmatch
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +47,8 @@ class Allowed:
         if self.value is None:
             return {"name": self.name, "set": False}
         if _SECRET.search(self.name):
+            import hashlib
+
             digest = hashlib.sha256(self.value.encode("utf-8", "surrogateescape")).hexdigest()
             return {"name": self.name, "set": True, "sha256": digest}
         return {"name": self.name, "set": True, "value": self.value}

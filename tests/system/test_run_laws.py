@@ -335,3 +335,14 @@ def test_a_program_can_run_a_command_as_the_command_line_does(place):
     assert "/usr/bin/dash" in {tool.path for tool in record.tools}
     with pytest.raises(api.UsageError):
         api.plan_run(api.RunRequest(command=(), project=place.project))
+
+
+def test_asking_a_tool_for_its_version_starts_nothing_of_the_project(place):
+    place.write("pyproject.toml", '[project]\nname = "p"\nversion = "1"\n')
+    for name in ("pip.py", "sitecustomize.py", "python3"):
+        place.write(name, "print('spoofed')\n", mode=0o755)
+    report = place.top / "report.json"
+    done = hermetic(place, "--report", str(report), "--", "true", profile="pip")
+    assert done.returncode == 0, done.stderr
+    assert "python3" in report.read_text()
+    assert "spoofed" not in report.read_text()

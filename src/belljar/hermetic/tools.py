@@ -146,9 +146,12 @@ def _said(box: Sandbox, words: Sequence[str], *, seconds: int, must_succeed: boo
 
 
 def _read_only(box: Sandbox) -> Sandbox:
-    """Return the sandbox with nothing of the host writable, and no network."""
+    """Return the sandbox with nothing of the host writable, no network, and not in the project.
+
+    There `python3 -m pip` would start the project's own pip.py.
+    """
     shown = (replace(item, writable=False) if isinstance(item, Bind) else item for item in box.operations)
-    return replace(box, operations=tuple(shown), network=False)
+    return replace(box, operations=tuple(shown), network=False, cwd="/")
 
 
 def _interpreter(host: str) -> str | None:

@@ -94,6 +94,26 @@ def test_what_git_does_not_know_is_left_of_an_earlier_build_and_not_taken_along(
     assert (tmp_path / "kept/usual/project/made").read_text() == "fresh\n"
 
 
+def test_what_lies_behind_a_link_or_is_belljars_own_is_no_source(tmp_path):
+    place = place_with(tmp_path, "ls > out; test -L parts; test ! -e state")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/one").write_text("precious\n")
+    (place.project / "parts").rename(place.project / "parts-before")
+    (place.project / "parts").symlink_to(tmp_path / "elsewhere")
+    place.write(".git/HEAD", "ref: refs/heads/main\n")
+    names = "parts build.sh parts/one words"
+    place.write("../../bin/git", f"#!/bin/sh\nprintf '%s\\0' {names}\n", mode=0o755)
+    place.path = f"{tmp_path}/bin:{place.path}"
+    place.env["BELLJAR_HOME"] = str(place.project / "state")
+    status, report = reproduced(place, "--vary", "host")
+    assert (status, report["reproducible"]) == (0, True), report
+    assert (tmp_path / "elsewhere/one").read_text() == "precious\n"
+    (place.project / ".git/HEAD").unlink()
+    (place.project / ".git").rmdir()
+    status, report = reproduced(place, "--vary", "host")
+    assert (status, report["reproducible"]) == (0, True), report
+
+
 def test_a_build_that_fails_as_usual_is_no_verdict(tmp_path):
     place = place_with(tmp_path, "echo the last words; exit 3")
     done = said(place, "reproduce", *words_of(place), "--", "bash", "build.sh")

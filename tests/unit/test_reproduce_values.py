@@ -109,6 +109,19 @@ def test_a_bomb_stays_packed(monkeypatch):
     assert all(len(part) < 1 << 20 for part in parts(packed).values())
 
 
+def test_bombs_side_by_side_have_one_room(monkeypatch):
+    monkeypatch.setattr("belljar.reproduce.parts._TOTAL", 5 << 20)
+    archive = tar_of(names=tuple(map(str, range(20))), content=gzip.compress(bytes(1 << 20)))
+    assert sum(map(len, parts(archive).values())) < 8 << 20
+
+
+def test_many_lines_are_told_as_some_and_the_rest():
+    left, right = (b"".join(b"%d%s\n" % (n, side) for n in range(9000)) for side in (b"a", b"b"))
+    told = found(left, right)
+    assert len(told) < 1100
+    assert told[-1][0] == "more lines"
+
+
 def test_names_that_are_no_text_are_compared_all_the_same(tmp_path):
     for side, text in (("left", "1"), ("right", "2")):
         (tmp_path / side).mkdir()

@@ -22,7 +22,7 @@ from belljar.reproduce.parts import parts
 SHOWN = 240
 """How many characters of a text are kept."""
 _SIZE = 256 << 20
-_LINES = 4000
+_LINES, _MANY = 4000, 1000
 _SAMPLES = 8
 _STRINGS = re.compile(rb"[\x20-\x7e]{4,}")
 _DERIVED = re.compile(r"(^|!)(\.note\.gnu\.build-id|\.gnu_debuglink|\(headers\)|\(blocks\))$")
@@ -174,7 +174,10 @@ def _lines(path: str, part: str, left: str, right: str) -> Iterator[Difference]:
     if part and len(here) == len(there) == 1:
         yield _texts(path, part, left, right)
         return
-    for number, before, after in _hunks(here, there):
+    for count, (number, before, after) in enumerate(_hunks(here, there)):
+        if count == _MANY:
+            yield _texts(path, _joined(part, "more lines"), before, after)
+            return
         yield _texts(path, _joined(part, f"line {number + 1}"), before, after)
 
 
@@ -189,7 +192,7 @@ def _hunks(here: list[str], there: list[str]) -> Iterator[tuple[int, str, str]]:
             if one != two:
                 yield number, one, two
         return
-    matcher = difflib.SequenceMatcher(None, here, there, autojunk=False)
+    matcher = difflib.SequenceMatcher(None, here, there)
     for word, first, last, start, end in matcher.get_opcodes():
         if word == "equal":
             continue
@@ -229,8 +232,15 @@ def _numbers(path: str, part: str, left: bytes, right: bytes) -> Difference:
 
 
 def _first(left: bytes, right: bytes) -> int:
-    size = min(len(left), len(right))
-    return next((n for n, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), size)
+    """Return where two contents begin to differ: by halves, since memory compares faster than Python."""
+    one, two, low, high = memoryview(left), memoryview(right), 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == two[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _meaning(left: bytes, right: bytes) -> tuple[str, str] | None:

@@ -21,6 +21,8 @@ from belljar.build.regions import Regions
 
 _LIMIT = 256 << 20
 """Bytes of one unpacked part; a larger one stays packed."""
+_TOTAL = 1 << 30
+"""Bytes of all parts of a file, those within others counted again."""
 _DEPTH = 4
 _MEMBERS = 20_000
 _AR = b"!<arch>\n"
@@ -30,27 +32,43 @@ _BAD_TOO = (struct.error, NotImplementedError, RuntimeError, UnicodeError, Overf
 Parts = dict[str, bytes]
 
 
-def parts(data: bytes, depth: int = _DEPTH) -> Parts:
+def parts(data: bytes) -> Parts:
     """Return the parts of a file by name; what has none is one part without a name."""
-    found = _split(data) if depth else None
-    if not found:
-        return {"": data}
-    whole: Parts = {}
-    for name, content in found.items():
-        inner = {"": content} if name.startswith("(") else parts(content, depth - 1)
-        for rest, part in inner.items():
-            whole[f"{name}!{rest}" if rest else name] = part
-    return whole
+    return _Opener().open(data, _DEPTH)
 
 
-def _split(data: bytes) -> Parts | None:
-    try:
-        for matches, split in _KINDS:
-            if matches(data):
-                return dict(split(data))
-    except (*_BAD, *_BAD_TOO):
+class _Opener:
+    """Takes one file apart, as long as there is room for what comes out of it."""
+
+    def __init__(self) -> None:
+        self._room = _TOTAL
+
+    def open(self, data: bytes, depth: int) -> Parts:
+        """Return the parts of a file, or of a part of it."""
+        found = self._split(data) if depth else None
+        if not found:
+            return {"": data}
+        whole: Parts = {}
+        for name, content in found.items():
+            inner = {"": content} if name.startswith("(") else self.open(content, depth - 1)
+            for rest, part in inner.items():
+                whole[f"{name}!{rest}" if rest else name] = part
+        return whole
+
+    def _split(self, data: bytes) -> Parts | None:
+        found: Parts = {}
+        try:
+            for matches, split in _KINDS:
+                if matches(data):
+                    for name, content in split(data):
+                        self._room -= len(content)
+                        if self._room < 0:
+                            return None
+                        found[name] = content
+                    return found
+        except (*_BAD, *_BAD_TOO):
+            return None
         return None
-    return None
 
 
 def _header(name: str, /, **fields: object) -> Iterator[tuple[str, bytes]]:

@@ -157,10 +157,21 @@ class Project:
         self.pristine.mkdir()
         for path in self._files():
             source, target = self.plan.project / path, self.pristine / path
-            if os.path.lexists(source):
+            if os.path.lexists(source) and not self._leads_elsewhere(path):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _copy_entry(source, target)
+                _copy_entry(source, target, self._own)
         return self.pristine
+
+    @property
+    def _own(self) -> Path:
+        """Return where belljar keeps what it makes: below the project it is no source."""
+        return self.pristine.parent.parent.parent.resolve()
+
+    def _leads_elsewhere(self, path: str) -> bool:
+        """Whether a path is behind a link, or in what belljar keeps itself."""
+        top = self.plan.project
+        behind = any((top / parent).is_symlink() for parent in Path(path).parents)
+        return behind or self._own in (top / path, *(top / path).parents)
 
     def _files(self) -> Iterator[str]:
         """Yield what belongs to the project, relative to it; a directory stands for all below it."""
@@ -189,7 +200,7 @@ class Project:
         return (program or first, *rest)
 
 
-def _copy_entry(source: Path, target: Path) -> None:
+def _copy_entry(source: Path, target: Path, left_out: Path | None = None) -> None:
     """Copy whatever it is; devices, sockets and pipes are no sources."""
     mode = source.lstat().st_mode
     if stat.S_ISLNK(mode):
@@ -198,12 +209,12 @@ def _copy_entry(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
         target.chmod(mode & 0o777 | 0o600)
     elif stat.S_ISDIR(mode):
-        _copy(source, target)
+        _copy(source, target, left_out)
 
 
-def _copy(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path, left_out: Path | None = None) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    for entry in fsys.walk(source):
+    for entry in fsys.walk(source, enter=lambda entry: source / entry.path != left_out):
         if entry.is_dir:
             (target / entry.path).mkdir(exist_ok=True)
         else:

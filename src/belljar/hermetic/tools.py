@@ -80,12 +80,22 @@ class Inquiry:
         """
         name = sight.search(self.box, program)
         found = sight.locate(self.box, name) if name else None
-        if name is None or found is None or found[0] in self.tools:
+        if name is None or found is None:
+            return
+        if found[0] in self.tools:
+            self._say_more(found[0], [name, *words[1:]])
             return
         tool = self._identified(program, *found)
         opened = tuple(self._interpreters(found[1]))
         version = self._version(tool.path, [name, *words[1:]])
         self.tools[tool.path] = replace(tool, version=version, interpreters=opened)
+
+    def _say_more(self, path: str, words: Sequence[str]) -> None:
+        """Add what a program says when it is asked for more than itself: `python3 -m pip --version`."""
+        known = self.tools[path]
+        version = self._version(path, words) if len(words) > 1 else ""
+        if version and version != known.version:
+            self.tools[path] = replace(known, version=f"{known.version}; {version}")
 
     def found(self) -> tuple[Tool, ...]:
         """Return the programs as they were added, then what the kernel opened for them."""

@@ -70,7 +70,7 @@ def packing(head: bytes) -> str | None:
 
 
 def has_zip_behind(fd: int, size: int, head: bytes) -> bool:
-    """Whether a zip archive without a comment stands behind other content, as in a `.pyz` (APPNOTE 4.3.16)."""
+    """Whether a zip archive without a comment stands behind other content, as in `.pyz` (APPNOTE 4.3.16)."""
     return (
         size > _ZIP_END_SIZE
         and not head.startswith(b"PK")

@@ -3,8 +3,8 @@
 Linkers store a string that ends another one inside it. A prefix that ends in a version may so hold the
 version: CPython built for `/opt/python/3.11.7` keeps its `3.11.7` in the tail of its own prefix, and whoever
 overwrites the one overwrites the other. So before a prefix in a program is overwritten, its code and
-pointers are searched for addresses that lie inside of it: relative ones of 4 bytes in x86-64 code, absolute
-ones anywhere. A hit by chance costs a refusal, never a wrong program.
+pointers are searched for addresses that lie inside of it: in x86-64 code those of instructions that may begin
+anywhere, absolute ones in all. A hit by chance costs a refusal, never a wrong program.
 
 Code of other machines builds addresses from several instructions: there only pointers are seen, and a prefix
 that ends a string is noted.
@@ -21,6 +21,7 @@ MANY = 64
 """With more prefixes in a file than this, only those that are all of a string are looked at."""
 _BLOCK = 1 << 15
 _PAGE = 1 << 16
+_LONGEST, _IMMEDIATE = 15, 4  # bytes of an x86 instruction, and of what may follow its distance
 
 _POINTERS = (".data", ".rela", ".rel.", ".init_array", ".fini_array", ".got", ".tdata")
 _NARROW = (Machine.I386, Machine.ARM)
@@ -101,19 +102,36 @@ def _addresses(subject: Subject, image: Image, low: int, high: int) -> Iterator[
 
 
 def _blocks(subject: Subject, region: Region) -> Iterator[tuple[int, bytes]]:
+    """Yield a region in blocks that overlap by what one instruction takes, each with its offset."""
     for base in range(region.begin, region.end, _BLOCK):
-        yield base, subject.read(base, min(_BLOCK + 7, region.end - base))
+        begin = max(region.begin, base - _LONGEST)
+        yield begin, subject.read(begin, min(base + _BLOCK + _LONGEST, region.end) - begin)
 
 
 def _relative(data: bytes, address: int, low: int, high: int) -> Iterator[tuple[int, int]]:
-    """Yield targets of relative addresses, which count from behind themselves (Intel SDM 2.2.1.6)."""
-    first, last = low - (address + len(data)), high - (address + 4)
+    """Yield what relative addresses mean, which count from their instruction's end (Intel SDM 2.2.1.6)."""
+    first, last = low - _IMMEDIATE - (address + len(data)), high - (address + 4)
     for half in {(value >> 16) & 0xFFFF for value in (*range(first, last, _PAGE), last)}:
         for place in _places(data, half.to_bytes(2, "little"), 2):
             value = int.from_bytes(data[place : place + 4], "little", signed=True)
-            target = address + place + 4 + value
-            if low <= target < high:
-                yield place, target
+            if low - _IMMEDIATE <= address + place + 4 + value < high:
+                for target in _targets(data, address, place):
+                    if low <= target < high:
+                        yield place, target
+
+
+def _targets(data: bytes, address: int, place: int) -> set[int]:
+    """Return what instructions refer to that hold a distance at `place`: those that may begin before it."""
+    from iced_x86 import Decoder, Register
+
+    found = set()
+    for start in range(max(0, place - _LONGEST), place):
+        decoder = Decoder(64, data[start : place + _LONGEST], ip=address + start)
+        instruction = decoder.decode()
+        offset = decoder.get_constant_offsets(instruction).displacement_offset
+        if start + offset == place and instruction.memory_base == Register.RIP:
+            found.add(instruction.memory_displacement)
+    return found
 
 
 def _absolute(

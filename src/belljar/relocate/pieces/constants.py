@@ -4,7 +4,8 @@ Compilers align such a constant to its size. Where one ends and the next is of a
 else, a letter may match by chance; all 4-grams of the placeholder differ, so that chance goes no further
 than 3 bytes. A run is therefore cut at the aligned address within 3 bytes of its end; one that ends
 elsewhere is not understood and is reported. Text before the placeholder moves its beginning into the end
-of a constant: such beginnings of less than 8 bytes are looked for where a later piece asks for one.
+of a constant: such beginnings of less than 8 bytes are looked for where a later piece asks for one, those
+of 2 and 3 bytes in x86 files only.
 """
 
 import os
@@ -70,7 +71,8 @@ def heads(
     short = {head for head in found if head.length < _SURE}
     loaded = x86.loaded(fd, image, {head.end for head in short}) if short and image.bits == 64 else None
     for head in found:
-        near = any(abs(place - head.offset) < _NEAR for place in follows[head.length])
+        # No other machine's compiler was seen to make such constants, but text like "/w" is anywhere.
+        near = image.bits and any(abs(place - head.offset) < _NEAR for place in follows[head.length])
         if head not in short or (near if loaded is None else head.end in loaded):
             yield head
 

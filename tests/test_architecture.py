@@ -9,7 +9,7 @@ SRC = Path(__file__).parent.parent / "src" / "belljar"
 ROWS = [
     {"errors", "sandbox"},
     {"types"},
-    {"checksums", "placeholder", "home", "proc", "schema", "splice"},
+    {"checksums", "placeholder", "home", "proc", "rows", "schema", "splice"},
     {"fsys", "references"},
     {"elf", "store", "archive"},
     {"ldso"},

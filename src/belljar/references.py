@@ -23,7 +23,7 @@ location.
 import enum
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -32,6 +32,7 @@ from typing import Any, Protocol
 from belljar.checksums import SUM_LENGTH, DigestKind, SumKind, Weight, digests
 from belljar.errors import InputError, IntegrityError
 from belljar.placeholder import LENGTH, PLACEHOLDER
+from belljar.rows import Rows
 
 VERSION = 1
 _PLACEHOLDER = PLACEHOLDER.encode()
@@ -135,6 +136,32 @@ class Reference:
         return [self.offset, self.start, self.length, *encoding]
 
 
+Shape = tuple[int, int, Encoding]
+"""What references that differ in their offset only have in common: start, length, encoding."""
+
+
+class References(Rows[Reference, Shape]):
+    """References in a file or a link's target, in the order of their offsets."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, references: Iterable[Reference]) -> "References":
+        """Keep references."""
+        found = cls()
+        for one in references:
+            found.append(one)
+        return found
+
+    def append(self, one: Reference) -> None:
+        """Put a reference behind the others."""
+        self.add(one.offset, (one.start, one.length, one.encoding))
+
+    def item(self, offset: int, shape: Shape) -> Reference:
+        """Make the reference that a row stands for."""
+        return Reference(offset=offset, start=shape[0], length=shape[1], encoding=shape[2])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
     """All references under a checksum that have one shape, and what their distances come to."""
@@ -233,14 +260,14 @@ Sums = Mapping[str, tuple[Sum | Digest, ...]]
 class Table:
     """All references of a tree, by path, in the order of their offsets, and the checksums over them."""
 
-    files: Mapping[str, tuple[Reference, ...]]
-    links: Mapping[str, tuple[Reference, ...]]
+    files: Mapping[str, Sequence[Reference]]
+    links: Mapping[str, Sequence[Reference]]
     sums: Sums = field(default_factory=dict)
 
     def __len__(self) -> int:
         return sum(map(len, itertools.chain(self.files.values(), self.links.values())))
 
-    def places(self, path: str, tree: Path) -> tuple[Place, ...]:
+    def places(self, path: str, tree: Path) -> Sequence[Place]:
         """Return all that follows from the location in a file of `tree`, in the order of their offsets."""
         sums = self.sums.get(path, ())
         if not sums:
@@ -357,7 +384,7 @@ def _encode(side: Mapping[str, Iterable[Reference]]) -> dict[str, list[int | lis
     return {path: [reference.to_json() for reference in side[path]] for path in sorted(side)}
 
 
-def _decode(side: Mapping[str, list[Any]]) -> dict[str, tuple[Reference, ...]]:
+def _decode(side: Mapping[str, list[Any]]) -> dict[str, References]:
     return {_decode_path(path): _decode_all(items) for path, items in side.items()}
 
 
@@ -368,10 +395,10 @@ def _decode_path(path: str) -> str:
     return path
 
 
-def _decode_all(items: list[Any]) -> tuple[Reference, ...]:
+def _decode_all(items: list[Any]) -> References:
     if not isinstance(items, list):
         raise TypeError(f"not a list: {items!r}")
-    references = tuple(map(_decode_one, items))
+    references = References.of(map(_decode_one, items))
     _refuse_overlaps(references)
     return references
 

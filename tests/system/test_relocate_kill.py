@@ -225,17 +225,15 @@ print((os.getxattr(path, name), path.stat().st_mode) == before)
 def test_two_processes_at_a_time_on_one_tree_take_turns_or_are_refused(tree):
     fill(tree)
     before = facts(tree)
-    script = HEAD + "print(apply(plan(tree)).changed)"
-    both = [
-        subprocess.Popen(
-            python(script, tree), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(4)
-    ]
-    ends = []
-    for one in both:
-        stdout, stderr = one.communicate()
-        ends.append(stdout.strip() or stderr)
+    script = HEAD + "made = plan(tree); print('ready', flush=True); input(); print(apply(made).changed)"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    every = [subprocess.Popen(python(script, tree), env=ENVIRONMENT, **pipes) for _ in range(4)]
+    for one in every:
+        assert one.stdout.readline() == "ready\n"
+    for one in every:
+        one.stdin.write("go\n")
+        one.stdin.flush()
+    ends = [(one.stdout.read().strip() or one.stderr.read(), one.wait())[0] for one in every]
     assert ends.count("30") == 1, ends
     for end in ends:
         assert end in ("0", "30") or "another process" in end or "cannot be relocated" in end, end

@@ -2,11 +2,14 @@
 
 import os
 import random
+import subprocess
 import sys
 
 import pytest
 
 from belljar.errors import InputError, IntegrityError
+from belljar.placeholder import PLACEHOLDER
+from belljar.references import Reference, References
 from belljar.relocate import inode
 from belljar.relocate.edits import Edits
 from belljar.relocate.root import opened
@@ -50,7 +53,39 @@ def test_a_million_edits_take_twelve_bytes_each():
     edits = Edits.of(splice(at, b"/old", b"/new") for at in range(0, 5_000_000, 5))
     assert len(edits) == 1_000_000
     assert sys.getsizeof(edits.offsets) + sys.getsizeof(edits.numbers) < 14_000_000
-    assert edits.pairs == ((b"/old", b"/new"),)
+    assert edits.shapes == [(b"/old", b"/new")]
+
+
+def test_references_are_those_that_they_were_made_of():
+    some_of = [Reference(offset=at, start=at % 3, length=8) for at in range(0, 90, 10)]
+    kept = References.of([*some_of, Reference(offset=99)])
+    assert kept == (*some_of, Reference(offset=99))
+    assert kept[-1].is_whole
+    assert kept[2:4] == some_of[2:4]
+    assert kept != some_of
+    assert len(kept.shapes) == 4
+
+
+def test_memory_to_scan_does_not_grow_with_the_file(tmp_path):
+    script = """
+import resource, sys
+from pathlib import Path
+from belljar.relocate import scan
+peaks = []
+for name in ("few", "many"):
+    found = scan(Path(sys.argv[1]) / name)
+    peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(len(found.table), (peaks[1] - peaks[0]) << 10)
+"""
+    for name, count in (("few", 10), ("many", 100_000)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "log").write_text(f"{PLACEHOLDER}/share\n" * count)
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path], check=True, capture_output=True, text=True
+    )
+    count, grown = map(int, done.stdout.split())
+    assert count == 100_000
+    assert grown < 60 * count
 
 
 def test_edits_that_change_nothing_are_none_and_those_that_overlap_are_refused():

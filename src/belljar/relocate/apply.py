@@ -11,7 +11,7 @@ caller discards the tree, which is why it must be a staged one.
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,8 +20,8 @@ from belljar.errors import IntegrityError
 from belljar.fsys import explained
 from belljar.references import Place, Reference, Table, mismatch, rewritten
 
-References = tuple[Reference, ...]
-Places = tuple[Place, ...]
+References = Sequence[Reference]
+Places = Sequence[Place]
 _T = TypeVar("_T")
 
 

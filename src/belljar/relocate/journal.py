@@ -273,12 +273,12 @@ def _encode(record: Record) -> Iterator[bytes]:
 def _pairs(step: Step) -> tuple[Pair, ...]:
     if not isinstance(step, Rewrite):
         return ()
-    return (*step.splices.pairs, *((one.old, one.new) for one in step.witnesses))
+    return (*step.splices.shapes, *((one.old, one.new) for one in step.witnesses))
 
 
 def _encode_rewrite(step: Rewrite, pairs: Mapping[Pair, int]) -> Iterator[bytes]:
     edits, starts = step.splices, range(0, len(step.splices) or 1, _EDITS_A_LINE)
-    numbers = [pairs[pair] for pair in edits.pairs]
+    numbers = [pairs[pair] for pair in edits.shapes]
     for begin in starts:
         part = edits[begin : begin + _EDITS_A_LINE]
         found = [[at, numbers[number]] for at, number in zip(part.offsets, part.numbers, strict=True)]

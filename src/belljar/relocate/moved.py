@@ -24,6 +24,7 @@ from belljar.references import Bound, Digest, Reference, Table, mismatch
 from belljar.relocate import inode
 from belljar.relocate.change import FileChange, LinkChange, NewFile, Plan
 from belljar.relocate.copy import copy_tree
+from belljar.relocate.edits import Edits
 from belljar.relocate.moving import carry_out, resume
 from belljar.relocate.root import Root, opened
 from belljar.splice import Splice
@@ -177,7 +178,7 @@ def _refuse_output(directory: Path, output: Path) -> None:
         raise InputError(f"{output}: is there already, and no directory")
 
 
-def _whole(side: Mapping[str, tuple[Reference, ...]]) -> Iterator[tuple[str, Reference]]:
+def _whole(side: Mapping[str, Sequence[Reference]]) -> Iterator[tuple[str, Reference]]:
     return ((path, one) for path, references in side.items() for one in references if one.is_whole)
 
 
@@ -204,15 +205,15 @@ def _file_changes(root: Root, table: Table, old: bytes, new: bytes) -> Iterator[
     for path in table.paths():
         info = root.lstat(path)
         names.setdefault((info.st_dev, info.st_ino), []).append(path)
-    edits: dict[str, tuple[Splice, ...]] = {}
+    edits: dict[str, Edits] = {}
     for first, *aliases in names.values():
-        splices = tuple(_splices(root, table, first, old, new, edits))
+        splices = Edits.of(_splices(root, table, first, old, new, edits))
         edits |= dict.fromkeys((first, *aliases), splices)
         yield FileChange(path=first, kind="bytes", splices=splices, aliases=tuple(aliases))
 
 
 def _splices(
-    root: Root, table: Table, path: str, old: bytes, new: bytes, edits: Mapping[str, tuple[Splice, ...]]
+    root: Root, table: Table, path: str, old: bytes, new: bytes, edits: Mapping[str, Edits]
 ) -> Iterator[Splice]:
     """Yield a file's edits; `edits` are those of the files that come before it (Table.paths)."""
     with root.reading(path) as fd:

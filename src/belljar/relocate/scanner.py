@@ -8,6 +8,8 @@ not understood, the placeholder inside compressed files, the placeholder in a fi
 Not found, here or by anybody: what is compressed twice, and escaped spellings of `/`. Nothing is changed.
 """
 
+import itertools
+import operator
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -17,7 +19,7 @@ from pathlib import Path
 from belljar.errors import InputError
 from belljar.fsys import Entry, walk
 from belljar.placeholder import PLACEHOLDER
-from belljar.references import Encoding, Reference, Sum, Table
+from belljar.references import Encoding, Reference, References, Sum, Table
 from belljar.relocate import containers, digests, pieces
 from belljar.relocate.pieces import aarch64
 from belljar.relocate.search import HINTS, Run, Window
@@ -25,6 +27,7 @@ from belljar.types import Event, Progress, quiet
 
 _NAME = re.compile(rb"/+([a-z2-7]{32}-[0-9A-Za-z+._~-]{1,200}(?<=[0-9A-Za-z+~]))")
 _PLACEHOLDER = PLACEHOLDER.encode()
+_CODE = (b"\x7fELF", b"!<arch>\n")
 _HEAD = 20  # bytes: what says of which kind a file is
 _TOO_MANY = f"more than {HINTS} traces of pieces"
 _REPORT_EVERY = 1 << 24  # bytes; often enough for an eye, too seldom to cost time
@@ -71,7 +74,7 @@ class Scan:
 class _Found:
     """What one file or link target holds."""
 
-    references: list[Reference] = field(default_factory=list)
+    references: References = field(default_factory=References)
     unsupported: list[tuple[int, str, str]] = field(default_factory=list)  # offset, what, section
     runs: list[Run] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
@@ -121,8 +124,8 @@ def _scan(tree: Path, entries: list[Entry], progress: Progress) -> Scan:
     )
 
 
-def _references(found: dict[str, _Found]) -> dict[str, tuple[Reference, ...]]:
-    return {path: tuple(one.references) for path, one in found.items() if one.references}
+def _references(found: dict[str, _Found]) -> dict[str, References]:
+    return {path: one.references for path, one in found.items() if one.references}
 
 
 def _shortest(names: Iterable[str]) -> frozenset[str]:
@@ -164,8 +167,10 @@ def _scan_file(path: str, window: Window) -> _Found:
             _sort(place, found)
             if is_aarch64:
                 hints += aarch64.hints(place)
-        if found.runs or hints or window.hints or found.references:
+        if found.runs or hints or window.hints or (found.references and head.startswith(_CODE)):
             _resolve(fd, sorted([*hints, *window.hints]), found)
+        else:
+            found.references = _disjoint(_ordered(found.references), found)
         _look_inside(fd, found)
     finally:
         os.close(fd)
@@ -178,21 +183,27 @@ def _resolve(fd: int, hints: list[int], found: _Found) -> None:
         found.unsupported.append((found.runs[0].offset if found.runs else hints[0], _TOO_MANY, ""))
         return
     resolved = pieces.resolve(fd, sorted(found.references), sorted(found.runs), hints)
-    found.references = _disjoint([*found.references, *resolved.references], found)
+    found.references = _disjoint(sorted([*found.references, *resolved.references]), found)
     for trace in resolved.left:
         words = [_describe(trace.run)] if trace.run.length else []
         words += [trace.reason] if trace.reason else []
         found.unsupported.append((trace.run.offset, ", ".join(words), trace.section))
 
 
-def _disjoint(references: list[Reference], found: _Found) -> list[Reference]:
+def _ordered(references: References) -> Iterable[Reference]:
+    ascending = all(map(operator.le, references.offsets, itertools.islice(references.offsets, 1, None)))
+    return references if ascending else sorted(references)
+
+
+def _disjoint(references: Iterable[Reference], found: _Found) -> References:
     """Return the references in order; one that overlaps the one before it is reported instead."""
-    kept: list[Reference] = []
-    for reference in sorted(references):
-        if kept and reference.offset < kept[-1].end:
+    kept, end = References(), 0
+    for reference in references:
+        if reference.offset < end:
             found.unsupported.append((reference.offset, "a piece within another reference", ""))
         else:
             kept.append(reference)
+            end = reference.end
     return kept
 
 
@@ -207,7 +218,7 @@ def _scan_bytes(content: bytes) -> _Found:
     found = _Found()
     _sort(Window().over(content), found)
     found.unsupported += [(run.offset, _describe(run), "") for run in found.runs]
-    found.references = _disjoint(found.references, found)
+    found.references = _disjoint(_ordered(found.references), found)
     return found
 
 

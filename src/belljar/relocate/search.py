@@ -100,6 +100,8 @@ class Window:
         self._buffer[: filled - cut] = self._buffer[cut:filled]
         self.base += cut
         self.begin = self.end - cut
+        if self._seen:  # those that are out of sight do not come again
+            self._seen = {run for run in self._seen if run.offset + run.length * run.width >= self.base}
         return filled - cut
 
     def runs(self) -> Iterator[Run]:

@@ -122,9 +122,13 @@ def test_a_place_that_is_taken_is_a_refusal_and_what_is_there_stays(prefix, tmp_
 
 
 def test_a_libc_of_the_prefixs_own_is_a_refusal_that_says_where(prefix):
-    (prefix / "lib").mkdir(exist_ok=True)
-    loader = Path(own_loader())
-    shutil.copy(loader.resolve().with_name("libc.so.6"), prefix / "lib")
+    """One that its programs would start on: another, for a compiler say, is a file like any other."""
+    libc = Path(own_loader()).resolve().with_name("libc.so.6")
+    for directory in ("sysroot/lib", "lib"):
+        (prefix / directory).mkdir(parents=True)
+    shutil.copy(libc, prefix / "sysroot/lib")
+    assert plan(prefix).changes.refusals == ()
+    shutil.copy(libc, prefix / "lib")
     with pytest.raises(InputError, match=r"two libcs: the prefix has one, lib/libc\.so\.6; take it away"):
         doing.seal(plan(prefix))
 

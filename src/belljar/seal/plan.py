@@ -252,10 +252,12 @@ def _why_not_one(loaders: Sequence[str], found: Found) -> str:
     """Return why there is not one loader and one libc for all programs; nothing where there is."""
     if len(loaders) > 1:
         return f"is one of programs with different loaders: {', '.join(loaders)}"
+    if loaders and LIBC in found.files:
+        return ""
     if places := found.places.get(LIBC):
         own = ", ".join(f"{place}/{LIBC}" for place in places)
         return f"would start on two libcs: the prefix has one, {own}; take it away, sealing bundles one"
-    return "" if loaders and LIBC in found.files else "has a loader or libc that is not found"
+    return "has a loader or libc that is not found"
 
 
 def _locales(found: Found, options: Options) -> dict[str, Path]:

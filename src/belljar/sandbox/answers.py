@@ -16,7 +16,7 @@ from belljar.sandbox.chance import Chance
 from belljar.sandbox.clock import MONOTONIC_START, SECOND, TIMESPEC, Clock
 from belljar.sandbox.listing import SORTED, Listing
 from belljar.sandbox.notify import Memory, Request
-from belljar.sandbox.policy import Policy
+from belljar.sandbox.policy import Policy, Unseen
 from belljar.sandbox.processes import Processes
 
 Handler = Callable[[Request], int | None]
@@ -39,6 +39,7 @@ class Answers:
         memory: Memory,
         *,
         own_time: bool = True,
+        tell: Callable[[Unseen], None],
     ) -> None:
         """`names` are those of the host and of the domain; `own_time`: the monotonic clock is theirs."""
         self._policy = policy
@@ -48,7 +49,7 @@ class Answers:
         self._ahead = MONOTONIC_START * SECOND - time.monotonic_ns() if own_time else 0
         self.clock = None if policy.epoch is None else Clock(policy.epoch)
         self.chance = None if policy.seed is None else Chance(policy.seed, processes)
-        self._listing = Listing(policy.listing or SORTED, processes, memory)
+        self._listing = Listing(policy.listing or SORTED, processes, memory, tell)
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return what answers which call."""

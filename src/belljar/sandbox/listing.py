@@ -13,8 +13,10 @@ import hashlib
 import os
 import struct
 from collections import OrderedDict
+from collections.abc import Callable
 
 from belljar.sandbox import notify
+from belljar.sandbox.policy import Unseen
 from belljar.sandbox.processes import Processes
 
 SORTED = "sorted"
@@ -25,17 +27,23 @@ _MANY = 256
 class Listing:
     """Answers who lists a directory; `order` is SORTED, or a word that a shuffled order follows from."""
 
-    def __init__(self, order: str, processes: Processes, memory: notify.Memory) -> None:
+    def __init__(
+        self, order: str, processes: Processes, memory: notify.Memory, tell: Callable[[Unseen], None]
+    ) -> None:
         self._order = order
         self._processes = processes
         self._memory = memory
+        self._tell = tell
         self._lists: OrderedDict[tuple[int, int], tuple[bytes, ...]] = OrderedDict()
 
     def answer(self, request: notify.Request) -> int | None:
         """Return how many bytes of entries were written, minus an errno, or None: the kernel is to answer."""
         try:
             fd = notify.fetch(self._processes.of(request[1]).outside, request[6])
-        except OSError:
+        except OSError as error:
+            if error.errno in {errno.EPERM, errno.ENOSYS}:  # a container's filter
+                program = self._processes.of(request[1]).program
+                self._tell(Unseen(what="the order of a directory's entries", program=program))
             return None
         try:
             return self._list(request, fd)

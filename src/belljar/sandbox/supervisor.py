@@ -74,7 +74,9 @@ class Supervisor:
         self._listener = notify.Listener(listener)
         self._memory = notify.Memory()
         self._processes = Processes(proc)
-        self._answers = Answers(policy, names, self._processes, self._memory, own_time=own_time)
+        self._answers = Answers(
+            policy, names, self._processes, self._memory, own_time=own_time, tell=self._tell
+        )
         self._lookups = Lookups(self._processes, self._memory, self._tell)
         chance = self._answers.chance
         self._executions = Executions(

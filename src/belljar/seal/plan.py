@@ -254,8 +254,9 @@ def _why_not_one(loaders: Sequence[str], found: Found) -> str:
         return f"is one of programs with different loaders: {', '.join(loaders)}"
     if loaders and LIBC in found.files:
         return ""
-    if places := found.places.get(LIBC):
-        own = ", ".join(f"{place}/{LIBC}" for place in places)
+    used = {place for directories in found.own.values() for place in directories}
+    if places := used.intersection(found.places.get(LIBC, ())):
+        own = ", ".join(f"{place}/{LIBC}" for place in sorted(places))
         return f"would start on two libcs: the prefix has one, {own}; take it away, sealing bundles one"
     return "has a loader or libc that is not found"
 

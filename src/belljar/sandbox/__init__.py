@@ -5,7 +5,8 @@
     outcome = run(box, ["/usr/bin/env"])
 
 `operations` are the values that a sandbox consists of, `kernel` is the door to the system calls,
-`enter` is the caller's side of running, `inside` the sandbox's, `diagnosis` says why a host cannot.
+`enter` is the caller's side of running, `inside` the sandbox's, `diagnosis` says why a host cannot, `weaker`
+is what can be done there. `supervisor` answers and reports the calls of what runs inside.
 `tracing` watches which files a command opens; it needs no sandbox.
 """
 

@@ -415,7 +415,12 @@ def _decode_sums(side: Mapping[str, list[Any]]) -> Sums:
 
 def _decode_sum(item: list[Any]) -> Sum | Digest:
     offset, kind, canonical, *rest = item
-    if type(offset) is not int or offset < 0 or not isinstance(canonical, str) or not canonical:
+    if (
+        type(offset) is not int
+        or not 0 <= offset < 1 << 62
+        or not isinstance(canonical, str)
+        or not canonical
+    ):
         raise ValueError(f"not a checksum: {item!r}")
     if kind in (DigestKind.CRC32_LITTLE, DigestKind.CRC32_BIG):
         value = bytes.fromhex(canonical)
@@ -447,7 +452,7 @@ def _decode_one(item: Any) -> Reference:
     if not all(type(number) is int for number in (offset, start, length)) or len(rest) > 1:
         raise ValueError(f"not a reference: {item!r}")
     encoding = Encoding(rest[0]) if rest else Encoding.BYTES
-    if offset < 0 or start < 0 or length < 1 or start + length > LENGTH:
+    if not 0 <= offset < 1 << 62 or start < 0 or length < 1 or start + length > LENGTH:
         raise ValueError(f"out of range: {item!r}")
     if encoding == Encoding.IMM16 and length != _IMM16_LENGTH:
         raise ValueError(f"not {_IMM16_LENGTH} bytes: {item!r}")

@@ -9,7 +9,7 @@ import pytest
 
 from belljar.errors import InputError, IntegrityError
 from belljar.placeholder import PLACEHOLDER
-from belljar.references import Reference, References
+from belljar.references import Reference, References, Table
 from belljar.relocate import inode
 from belljar.relocate.edits import Edits
 from belljar.relocate.root import opened
@@ -64,6 +64,13 @@ def test_references_are_those_that_they_were_made_of():
     assert kept[2:4] == some_of[2:4]
     assert kept != some_of
     assert len(kept.shapes) == 4
+
+
+@pytest.mark.parametrize("offset", [1 << 62, 1 << 63, 1 << 200, -1])
+def test_an_offset_that_no_file_has_is_refused(offset):
+    for item in (offset, [offset, 0, 8]):
+        with pytest.raises(InputError, match="damaged"):
+            Table.from_json({"version": 1, "files": {"x": [item]}, "links": {}})
 
 
 def test_memory_to_scan_does_not_grow_with_the_file(tmp_path):

@@ -94,6 +94,18 @@ def test_what_git_does_not_know_is_left_of_an_earlier_build_and_not_taken_along(
     assert (tmp_path / "kept/usual/project/made").read_text() == "fresh\n"
 
 
+def test_diffoscope_is_asked_where_it_is_installed(tmp_path):
+    place = place_with(tmp_path, "uname -r > out")
+    # It is large, and what it says is its own; that it is asked, and where the trees are, is belljar's.
+    text = '#!/bin/sh\nshift 3\ncat "$1/out" "$2/out"; printf "\\033[2J\\n"; exit 1\n'
+    place.write("../../bin/diffoscope", text, mode=0o755)
+    place.path = f"{tmp_path}/bin:{place.path}"
+    words = ("reproduce", "--vary", "kernel", *words_of(place), "--", "bash", "build.sh")
+    done = said(place, *words)
+    assert done.returncode == 1
+    assert "diffoscope:\n6.1.0\n9.8.7-varied\n\\x1b[2J" in done.stdout
+
+
 def test_what_lies_behind_a_link_or_is_belljars_own_is_no_source(tmp_path):
     place = place_with(tmp_path, "ls > out; test -L parts; test ! -e state")
     (tmp_path / "elsewhere").mkdir()

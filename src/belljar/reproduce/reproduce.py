@@ -102,9 +102,11 @@ def _diffoscope(stage: Path, lab: Laboratory, progress: Progress) -> str:
     if proc.find("diffoscope") is None or not (stage / "varied").is_dir():
         return ""
     progress(Event(stage="compare", subject="with diffoscope"))
-    trees = [lab.usual().tree, stage / "varied" / lab.usual().tree.name]
+    name = lab.usual().tree.name
+    words = ("diffoscope", "--exclude-directory-metadata=yes", "--text", "-")
     with contextlib.suppress(HostError):
-        done = proc.run(["diffoscope", "--text", "-", *trees], timeout=_DIFFOSCOPE_SECONDS)
+        trees = (f"usual/{name}", f"varied/{name}")
+        done = proc.run((*words, *trees), cwd=stage, timeout=_DIFFOSCOPE_SECONDS)
         return "\n".join(done.stdout.splitlines()[:_DIFFOSCOPE_LINES])
     return ""
 

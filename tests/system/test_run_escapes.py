@@ -368,6 +368,9 @@ def victim(user):
     top.chmod(0o755)
     if user is not None:
         subprocess.run(["chown", "-R", f"{user}:{user}", str(top)], check=True)
+        for name, mode in (("shut", 0), ("half", 0o744)):  # somebody else's, to be passed over
+            (project / "target" / name).mkdir()
+            (project / "target" / name).chmod(mode)
     try:
         yield top, plant
     finally:

@@ -240,8 +240,10 @@ for _ in range(2000):
     here, old = os.open("d", os.O_RDONLY, dir_fd=here), here
     os.close(old)
 os.mkdir("shut", dir_fd=here)
+os.mkdir("shut/inner", dir_fd=here)
 file = os.open("shut/armed", os.O_CREAT, 0o755, dir_fd=here)
 os.fchmod(file, 0o4755)
+os.chmod("shut/inner", 0o400, dir_fd=here)
 os.chmod("shut", 0, dir_fd=here)
 """
 

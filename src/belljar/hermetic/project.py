@@ -18,6 +18,7 @@ from belljar.sandbox import Bind
 
 VERSION_CONTROL = (".git", ".hg", ".svn", ".jj", ".bzr")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LOOK = stat.S_IRUSR | stat.S_IXUSR
 _SPECIAL = ("/dev", "/proc", "/sys", "/run", "/etc", "/usr", "/boot", "/var/lib")
 _ROOMY = ("/home", "/tmp", "/var", "/opt", "/root", "/srv", "/mnt", "/media", "/var/tmp")
 
@@ -109,8 +110,12 @@ def disarm(directories: Iterable[Path]) -> tuple[str, ...]:
 
 
 def _disarm_file(name: str, parent: int) -> bool:
-    info = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    armed = stat.S_ISREG(info.st_mode) and bool(info.st_mode & (stat.S_ISUID | stat.S_ISGID))
+    try:
+        info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except PermissionError:  # in a directory of somebody else's
+        return False
+    mine = stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid()
+    armed = mine and bool(info.st_mode & (stat.S_ISUID | stat.S_ISGID))
     if armed:
         os.chmod(name, info.st_mode & 0o777, dir_fd=parent)
     return armed
@@ -120,21 +125,27 @@ def _each_directory(top: Path) -> Iterator[tuple[int, Sequence[str]]]:
     """Yield all directories of a tree, each as a descriptor and the parts of its path.
 
     A build can make a tree that is deeper than any path, stack or limit of descriptors: one is open at a
-    time, and `..` leads back. One that may not be read is made readable for its owner.
+    time, and `..` leads back. One that may not be read is made readable for its owner; one that belongs to
+    somebody else is left out then, for neither could the build write to it.
     """
-    here = os.open(os.path.realpath(top), _DIRECTORY)
+    here = _opened(os.path.realpath(top), None)
+    if here is None:
+        return
     try:
         parts, pending = [str(top)], [_names(here, wanted=os.DirEntry.is_dir)]
         yield here, parts
         while pending:
-            if pending[-1]:
-                parts.append(pending[-1].pop())
-                here = _step(here, parts[-1])
+            name = pending[-1].pop() if pending[-1] else None
+            there = _opened(name, here) if name else None
+            if name and there is not None:
+                os.close(here)
+                here = there
+                parts.append(name)
                 pending.append(_names(here, wanted=os.DirEntry.is_dir))
                 yield here, parts
-            else:
+            elif name is None:
                 pending.pop(), parts.pop()
-                here = _step(here, "..") if pending else here
+                here = _parent(here) if pending else here
     finally:
         os.close(here)
 
@@ -144,12 +155,23 @@ def _names(directory: int, *, wanted: Callable[..., bool]) -> list[str]:
         return [entry.name for entry in entries if wanted(entry, follow_symlinks=False)]
 
 
-def _step(here: int, name: str) -> int:
-    """Open a directory in `here`, which is closed."""
+def _opened(name: str, parent: int | None) -> int | None:
+    """Open a directory that one can look through; None where that is forbidden."""
+    info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    if info.st_uid == os.geteuid() and info.st_mode & _LOOK != _LOOK:
+        os.chmod(name, stat.S_IMODE(info.st_mode) | _LOOK, dir_fd=parent)
     try:
-        there = os.open(name, _DIRECTORY, dir_fd=here)
+        there = os.open(name, _DIRECTORY, dir_fd=parent)
     except PermissionError:
-        os.chmod(name, 0o700, dir_fd=here)
-        there = os.open(name, _DIRECTORY, dir_fd=here)
+        return None
+    if not os.access(".", os.X_OK, dir_fd=there, effective_ids=True):  # then there is no way back
+        os.close(there)
+        return None
+    return there
+
+
+def _parent(here: int) -> int:
+    """Return the directory that `here`, which is closed, lies in."""
+    there = os.open("..", _DIRECTORY, dir_fd=here)
     os.close(here)
     return there

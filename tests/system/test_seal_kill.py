@@ -150,6 +150,43 @@ def test_killed_at_any_step_sealing_again_completes_and_unsealing_restores(form,
     assert entries(prefix) == before
 
 
+def test_killed_while_sealing_again_it_completes_and_unseals_all_the_same(prefix, root, monkeypatch):
+    """With a new program, which has data behind its sections. In one moment there is no loader."""
+    form = Form.EMBEDDED
+    monkeypatch.setattr(moving, "_flush", lambda _root: None)
+    monkeypatch.setattr(os, "fsync", lambda _fd: None)
+    late = Path("/bin/true").read_bytes() + b"PAYLOAD"
+
+    def add(tree):
+        (tree / "bin/late").write_bytes(late)
+        (tree / "bin/late").chmod(0o755)
+        os.utime(tree / "bin/late", (1, 1))
+
+    seal(prefix, form, root)
+    add(prefix)
+    kept = prefix.with_name("kept")
+    subprocess.run(["cp", "-a", prefix, kept], check=True)
+    seal(prefix, form, root)
+    whole, number = entries(prefix), 0
+    unseal(prefix)
+    before = entries(prefix)
+    while True:
+        fsys.remove_tree(prefix)
+        subprocess.run(["cp", "-a", kept, prefix], check=True)
+        if not dies_before(number, seal, prefix, form, root):
+            break
+        if number % 2:
+            seal(prefix, form, root)
+            assert doing.check(prefix) == ()
+            assert entries(prefix) == whole, number
+        else:
+            unseal(prefix)
+            assert entries(prefix) == before, number
+        runs(prefix)
+        number += 1
+    assert number > 10
+
+
 def test_two_at_once_are_refused(prefix):
     with doing._alone(prefix), pytest.raises(HostError, match="another process seals or unseals"):
         doing.seal(plan(prefix))

@@ -32,7 +32,12 @@ CONTEXT = 512
 """How far from its anchor a run, or the name after it, may reach: 96 characters of 4 bytes and some."""
 
 # Second: the `q` and `z` of two x86 instructions that store one byte each (Intel SDM 2, MOV: C6 /0 ib).
-_ANCHOR = re.compile(rb"q(?:\0{0,3}z|[\x40-\x4f]?\xc6[\x00-\x07\x40-\x47\x80-\x87](?s:.){0,5}?z)")
+# Third: of two that put a letter into a register (B8+rd id), each followed by one that stores it (88, 89 /r),
+# as tcc does.
+_ANCHOR = re.compile(
+    rb"q(?:\0{0,3}z|[\x40-\x4f]?\xc6[\x00-\x07\x40-\x47\x80-\x87](?s:.){0,5}?z"
+    rb"|\0{3}[\x40-\x4f\x66]?[\x88\x89](?s:.){2,6}?[\xb8-\xbf]z)"
+)
 # What stores two letters (Intel SDM 2, MOV: 66 C7 /0 iw): its opcode, and how far before them it may stand.
 _STORE, _REACH = 0xC7, 8
 # What puts a number of 4 bytes into a register (MOV: B8+rd id).
@@ -113,7 +118,7 @@ class Window:
             place = match.start()
             if place >= self.end:
                 return
-            if self.data[place + 1] not in b"\0z":
+            if self.data[place + 1] not in b"\0z" or match.end() - place > 5:
                 self._hint(self.base + place)
                 continue
             width = match.end() - place - 1

@@ -1,6 +1,5 @@
 """What there is to say of a run: what was let in, what was enforced, what was not, how it ended."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -129,7 +128,7 @@ class Record:
         what = f"exit status {self.status}" if self.status >= 0 else f"killed by signal {-self.status}"
         where = f" in the {self.step} step" if len(plan.steps) > 1 else ""
         let_in = [item.name for item in plan.allowed if item.value is not None]
-        let_in += [*plan.request.read, *plan.request.write, *plan.request.tools]
+        let_in += map(self._short, (*plan.request.read, *plan.request.write, *plan.request.tools))
         let_in += ["the network"] if plan.request.network else []
         words = [
             f"{what}{where}",
@@ -142,12 +141,16 @@ class Record:
         )
         lines = ["; ".join(words)]
         lines += ["WEAKER: this machine forbids namespaces; see not_enforced"] if self.weaker else []
-        kept = [*plan.withheld, *(_short(path) for path in plan.hidden)]
+        kept = [*plan.withheld, *map(self._short, plan.hidden)]
         lines += [f"kept from it: {', '.join(kept)}"] if kept else []
         lines += self._reached() if self.watched else []
         lines += [f"setuid bit taken off: {', '.join(self.disarmed)}"] if self.disarmed else []
         lines += [f"look at it before you go on: {', '.join(self.planted)} appeared"] if self.planted else []
         return tuple(lines)
+
+    def _short(self, path: str) -> str:
+        home = self.plan.request.env.get("HOME")
+        return f"~{path.removeprefix(home)}" if home and path.startswith(f"{home}/") else path
 
     @property
     def watched(self) -> bool:
@@ -188,8 +191,3 @@ def _inputs(plan: Plan) -> Iterator[dict[str, Any]]:
     for operation in plan.build.sandbox.operations:
         if isinstance(operation, Bind) and not operation.target.startswith("/proc/"):
             yield {"source": operation.source, "target": operation.target, "writable": operation.writable}
-
-
-def _short(path: str) -> str:
-    home = os.environ.get("HOME", "")
-    return "~" + path.removeprefix(home) if home and path.startswith(home + "/") else path

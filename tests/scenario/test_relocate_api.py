@@ -55,6 +55,10 @@ def test_a_tree_is_planned_moved_checked_listed_and_taken_back(tree):
     plan = api.plan_relocation(tree)
     assert OLD in plan.found[0]
     assert [change.path for change in plan.changes] == ["lib/link", "lib/pkgconfig/x.pc"]
+    assert plan.describe() == [
+        f"lib/link: link: {OLD}/lib/pkgconfig -> {tree}/lib/pkgconfig: the target moves",
+        "lib/pkgconfig/x.pc: text: put the new prefix (2 times)",
+    ]
     assert contents(tree) == before
     assert api.relocate(tree).changed == 2
     assert (tree / "lib/pkgconfig/x.pc").read_text() == f"prefix={tree}\nlibdir={tree}/lib\n"

@@ -106,7 +106,8 @@ def describe(change: FileChange | LinkChange | NewFile) -> str:
         case FileChange():
             return f"{change.path}: {change.kind}: {'; '.join(change.reasons)}"
         case LinkChange():
-            return f"{change.path}: link: {_text(change.old)} -> {_text(change.new)}"
+            why = f": {change.reason}" if change.reason else ""
+            return f"{change.path}: link: {_text(change.old)} -> {_text(change.new)}{why}"
         case NewFile():
             return f"{change.path}: new file: {change.reason}"
 

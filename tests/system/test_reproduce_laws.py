@@ -40,13 +40,9 @@ def tree_of(top: Path) -> dict[str, int]:
 
 
 def test_a_recipe_is_built_from_its_lock_and_what_it_installs_is_compared(tmp_path):
-    script = 'mkdir -p "$PREFIX"; cp word "$PREFIX/word"; uname -r > left-behind'
-    clean = built.recipe(tmp_path / "clean", script)
-    done = built.belljar("reproduce", clean, "--json", home=built.home(tmp_path / "home"))
-    report = json.loads(done.stdout)
-    assert (done.returncode, report["reproducible"], report["builds"]) == (0, True, 2)
-    tied = built.recipe(tmp_path / "tied", f'{script}; cp left-behind "$PREFIX/kernel"')
-    done = built.belljar("reproduce", tied, "--json", home=tmp_path / "home")
+    script = 'mkdir -p "$PREFIX"; cp word "$PREFIX/word"; uname -n > left; uname -r > "$PREFIX/kernel"'
+    tied = built.recipe(tmp_path / "tied", script)
+    done = built.belljar("reproduce", tied, "--json", home=built.home(tmp_path / "home"))
     report = json.loads(done.stdout)
     assert (done.returncode, causes(report)) == (1, {"kernel"})
     assert {item["path"] for item in report["differences"]} == {"kernel"}
@@ -120,10 +116,6 @@ def test_what_lies_behind_a_link_or_is_belljars_own_is_no_source(tmp_path):
     status, report = reproduced(place, "--vary", "host")
     assert (status, report["reproducible"]) == (0, True), report
     assert (tmp_path / "elsewhere/one").read_text() == "precious\n"
-    (place.project / ".git/HEAD").unlink()
-    (place.project / ".git").rmdir()
-    status, report = reproduced(place, "--vary", "host")
-    assert (status, report["reproducible"]) == (0, True), report
 
 
 def test_a_build_that_fails_as_usual_is_no_verdict(tmp_path):

@@ -133,6 +133,10 @@ def test_sockets_and_pipes_of_a_project_are_covered(project, machine):
         target for target, item in binds(plan(asked(project, machine))).items() if item.source == "/dev/null"
     }
     assert covered == {f"{PROJECT}/a/pipe"}
+    for number in range(1000):
+        os.mkfifo(project / f"a/{number}")
+    with pytest.raises(InputError, match="more than 1000"):
+        plan(asked(project, machine))
 
 
 def test_the_marker_chooses_and_the_program_decides_between_two(project):

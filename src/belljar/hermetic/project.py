@@ -7,6 +7,7 @@ anywhere.
 """
 
 import contextlib
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from belljar.sandbox import Bind
 VERSION_CONTROL = (".git", ".hg", ".svn", ".jj", ".bzr")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = stat.S_IRUSR | stat.S_IXUSR
+_MOST_DOORS = 1000
 _SPECIAL = ("/dev", "/proc", "/sys", "/run", "/etc", "/usr", "/boot", "/var/lib")
 _ROOMY = ("/home", "/tmp", "/var", "/opt", "/root", "/srv", "/mnt", "/media", "/var/tmp")
 
@@ -58,8 +60,12 @@ def binds(project: Path, outputs: Iterable[str]) -> tuple[Bind, ...]:
         shown += [
             Bind(source=str(project / name), target=f"{PROJECT}/{name}", writable=True) for name in chosen
         ]
-    covered = (Bind(source="/dev/null", target=f"{PROJECT}/{name}") for name in _doors(project))
-    return (*shown, *covered)
+    doors = tuple(itertools.islice(_doors(project), _MOST_DOORS + 1))
+    if len(doors) > _MOST_DOORS:
+        raise InputError(
+            f"{project}: holds more than {_MOST_DOORS} sockets or named pipes", hint="remove them"
+        )
+    return (*shown, *(Bind(source="/dev/null", target=f"{PROJECT}/{name}") for name in doors))
 
 
 def _doors(project: Path) -> Iterator[str]:

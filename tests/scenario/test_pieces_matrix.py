@@ -94,3 +94,17 @@ def test_an_object_of_zig_relocated_is_the_one_built_there(tmp_path, zig_cc, tar
         (tmp_path / "p").read_bytes(), found.table.files["p"], old=a.encode(), new=b.encode(), subject="p"
     )
     assert moved == compiled[1].read_bytes()
+
+
+@pytest.mark.parametrize("code", ["-marm", "-mthumb"])
+@pytest.mark.parametrize("before", [0, 2], ids=["in the lower half", "in the upper half"])
+def test_a_number_in_arm_code_is_reported_not_left(tmp_path, zig_cc, code, before):
+    at = uses.P1.index("qz", 10) - before
+    number = int.from_bytes(uses.P1[at : at + 4].encode(), "little")
+    for value, count in ((number, 1), (number ^ 0x100, 0)):  # the control: another number
+        source = f"unsigned get(void) {{ return {value}u; }}"
+        (tmp_path / "p").write_bytes(
+            zig_cc(source, "-c", "-g0", code, target="arm-linux-musleabihf").read_bytes()
+        )
+        found = scan(tmp_path).unsupported
+        assert [item.section for item in found] == [".text"] * count

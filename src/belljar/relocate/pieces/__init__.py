@@ -3,11 +3,11 @@
 A run of letters is a trace, not yet a reference. For each ELF file (also as a member of an archive) two
 things are asked. What does the code spell (`buffers`)? Where it writes or compares the placeholder from the
 first byte that varies to the last, each byte's place is known. And what do the rules of the machine say of a
-trace: is it an immediate that a decoder confirms (`x86`), half of a register (`aarch64`), an aligned constant
-(`constants`)? Pieces that are part of what is spelled are certain. The others must do without them: whoever
-uses the placeholder uses all of it, so each must go on, before and after it, in another one that is left
-(`tiling`). One that does not means that part of a use was not recognised, or that the program cuts its
-prefix; it is reported, with its section and offset, and the tree cannot be relocated.
+trace: is it an immediate that a decoder confirms (`x86`), half of a register (`aarch64`; `arm`, which is only
+reported), an aligned constant (`constants`)? Pieces that are part of what is spelled are certain. The others
+must do without them: whoever uses the placeholder uses all of it, so each must go on, before and after it, in
+another one that is left (`tiling`). One that does not means that part of a use was not recognised, or that
+the program cuts its prefix; it is reported, with its section and offset, and the tree cannot be relocated.
 
 Only in linked 64-bit x86 code all that is spelled is seen; elsewhere (32 bits, whose code finds its constants
 by other ways, objects, which have no addresses yet, aarch64) a piece may also go on in one that is spelled.
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from belljar.elf.const import Machine
 from belljar.placeholder import DIRECTORY_LIMIT, LENGTH
 from belljar.references import Reference
-from belljar.relocate.pieces import aarch64, constants, x86
+from belljar.relocate.pieces import aarch64, arm, constants, x86
 from belljar.relocate.pieces.budget import TRACES, Budget, TooMany
 from belljar.relocate.pieces.buffers import Spelled
 from belljar.relocate.pieces.image import Image, Region, images
@@ -97,6 +97,7 @@ class _Image:
         self.is_strict = image.is_linked and image.bits == 64
         self.data: list[Reference] = []
         self.code: list[x86.Neighbourhood] = []
+        self.odd: list[Run] = []
         self.meaning = Meaning(wholes)
         self.cuts: dict[int, list[Spelled]] = {}
         self.diagonals: dict[int, set[Reference]] = {}
@@ -117,6 +118,8 @@ class _Image:
                 self.report(run, "in code, but no immediate of an instruction", found)
         for run in uncut:
             self.report(run, "not an aligned constant", found)
+        for run in dict.fromkeys(self.odd):
+            self.report(run, arm.REASON, found)
         for run in elsewhere:
             if run.width > 1:
                 self.report(run, "", found)
@@ -173,7 +176,9 @@ class _Image:
             if region.is_code:
                 by_region.setdefault(region, set()).add(hit)
         for region, places in sorted(by_region.items(), key=lambda item: item[0].begin):
-            if self.image.machine == Machine.AARCH64:
+            if self.image.machine == Machine.ARM:
+                self.odd += arm.pieces(self.fd, region, sorted(places))
+            elif self.image.machine == Machine.AARCH64:
                 self.data += aarch64.pieces(self.fd, region, sorted(places), self.budget)
             elif self.image.bits:
                 self.code += x86.neighbourhoods(self.fd, self.image, region, sorted(places), self.budget)

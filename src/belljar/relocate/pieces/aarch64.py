@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from belljar.elf.const import Machine
 from belljar.placeholder import DIRECTORY_LIMIT, PLACEHOLDER
 from belljar.references import Encoding, Reference
+from belljar.relocate.pieces import arm
 from belljar.relocate.pieces.budget import Budget
 from belljar.relocate.pieces.image import Region
 from belljar.relocate.search import Window
@@ -28,17 +29,18 @@ _SIZES = (8, 4)
 
 
 def may_hold(head: bytes) -> bool:
-    """Whether a file that begins so may hold aarch64 code: such an ELF file, or an archive."""
+    """Whether a file that begins so may hold aarch64 or ARM code: such an ELF file, or an archive."""
     machine = int.from_bytes(head[18:20], "little")
-    return head.startswith(_ARCHIVE) or (head.startswith(_ELF) and machine == Machine.AARCH64)
+    return head.startswith(_ARCHIVE) or (head.startswith(_ELF) and machine in (Machine.AARCH64, Machine.ARM))
 
 
 def hints(window: Window) -> Iterator[int]:
-    """Yield where in a window an instruction has `qz` as its immediate."""
-    for match in _HINT.finditer(window.data, window.begin):
-        if match.start() >= window.end:
-            return
-        yield window.base + match.start() - 1
+    """Yield where in a window an instruction of either machine has `qz` as its immediate."""
+    for pattern, shift in ((_HINT, 1), (arm.HINT, 0)):
+        for match in pattern.finditer(window.data, window.begin):
+            if match.start() >= window.end:
+                break
+            yield window.base + match.start() - shift
 
 
 def pieces(fd: int, region: Region, hints: Iterable[int], budget: Budget) -> Iterator[Reference]:

@@ -23,7 +23,6 @@ _STAGES = {
     "unpack": "unpacking",
     "wait": "waiting for another build of",
     "build": "building",
-    "reproduce": "building",
     "open": "opening compressed files of",
     "scan": "scanning",
     "compare": "comparing",

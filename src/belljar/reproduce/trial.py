@@ -113,7 +113,7 @@ class Laboratory:
 
     def _build(self, name: str, names: frozenset[str]) -> Built:
         self.builds += 1
-        self._event = Event(stage="reproduce", subject=f"{self.builds}: {self._words(names)}")
+        self._event = Event(stage=f"build {self.builds}, {self._words(names)}")
         self.progress(self._event)
         place = self.stage / name
         fsys.remove_tree(place)

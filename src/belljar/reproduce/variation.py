@@ -7,6 +7,7 @@ own, `environment:NAME`.
 
 import enum
 import fnmatch
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -73,9 +74,11 @@ class Influence:
 
 def _shown(name: str, value: Any) -> str:
     if name == "variables":
-        return " ".join(f"{key}={text}" for key, text in value) or "not set"
+        return " ".join(f"{key}={text}" for key, text in value) or "as in any run"
     if name == "umask":
         return f"{value:04o}"
+    if name in {"clock", "source_date", "timestamps"}:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(value))
     if name == "memory":
         return f"{value >> 30} GiB"
     if name == "fixed_addresses":

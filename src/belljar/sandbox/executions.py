@@ -43,25 +43,26 @@ class Executions:
         """Have a process stop when it has executed a program, and let it go on."""
         task = request[1]
         if self._hide_clock or self._chance is not None:
-            process = self._processes.of(task).outside
+            status = self._processes.read(task, "status")  # all of /proc that is needed; each file takes long
+            process = int(field(status, b"\nTgid:") or task)
             first = self._seized.get(process)
             if first is not None and first != task:
                 notify.interrupt(first)  # it stops, at the latest where its attempt has failed
                 self._waiting.setdefault(process, []).append(request)
                 return
-            if first is None and self._seize(task):
+            if first is None and self._seize(task, field(status, b"\nTracerPid:").strip()):
                 self._seized[process] = task
         self._processes.executing(task)
         self._go_on(request)
 
-    def _seize(self, task: int) -> bool:
+    def _seize(self, task: int, tracer: bytes) -> bool:
         """Seize a thread, unless another traces it, who lives inside, or it is gone."""
-        ours, tracer = b"%d" % os.getpid(), self._tracer(task)
+        ours = b"%d" % os.getpid()
         if tracer == b"0":
             try:
                 notify.seize(task)
             except OSError:
-                tracer = self._tracer(task)
+                tracer = field(self._processes.read(task, "status"), b"\nTracerPid:").strip()
             else:
                 return True
         if tracer == ours:
@@ -70,9 +71,6 @@ class Executions:
             program = self._processes.of(task).program
             self._tell(Unseen(what="the clock of what a traced process executes", program=program))
         return False
-
-    def _tracer(self, task: int) -> bytes:
-        return field(self._processes.read(task, "status"), b"\nTracerPid:").strip()
 
     def changed(self, task: int, status: int) -> None:
         """Take note that a thread has stopped, which is let go, or ended: what waitpid(2) tells."""

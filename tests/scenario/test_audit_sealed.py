@@ -108,6 +108,17 @@ def run(tree, *words, policy=SEALED, **options):
     return told, [(item.path.removeprefix(f"{tree}/"), item.message) for item in found]
 
 
+def test_a_second_audit_in_one_process_sees_what_has_changed(sealed, zig_cc):
+    """Even where a file is still the same inode, of the same size and time: as after an inode was used again."""
+    assert ("unresolved-symbol", "bin/ask") not in errors(sealed, jobs=1)
+    library = sealed / "lib/libanswer.so.1"
+    info, image = library.stat(), library.read_bytes()
+    library.write_bytes(image.replace(b"\0answer\0", b"\0nobody\0"))
+    os.utime(library, ns=(info.st_atime_ns, info.st_mtime_ns))
+    assert library.stat().st_ino == info.st_ino
+    assert ("unresolved-symbol", "bin/ask") in errors(sealed, jobs=1)
+
+
 # --- facts ----------------------------------------------------------------------------------------
 
 

@@ -41,6 +41,7 @@ def closures(
     Words stand for a closure that could not be told. Members of archives are passed over. Raises
     UsageError when a file is not below `root`.
     """
+    _cache.cache_clear()  # files may have changed since an earlier audit, or their inodes been used again
     programs = [_task(file, root) for file in files if file.kind is Kind.EXECUTABLE and _is_on_disk(file)]
     libraries = [_task(file, root) for file in files if file.kind is Kind.SHARED and _is_on_disk(file)]
     found = _resolved(programs, jobs, progress)

@@ -109,7 +109,7 @@ def run(tree, *words, policy=SEALED, **options):
 
 
 def test_a_second_audit_in_one_process_sees_what_has_changed(sealed, zig_cc):
-    """Even where a file is still the same inode, of the same size and time: as after an inode was used again."""
+    """Even where a file is still the same inode, of its size and time, as after an inode was used again."""
     assert ("unresolved-symbol", "bin/ask") not in errors(sealed, jobs=1)
     library = sealed / "lib/libanswer.so.1"
     info, image = library.stat(), library.read_bytes()

@@ -95,7 +95,7 @@ PROJECTS: Mapping[str, Project] = {
         source="deb-src:cjson=1.7.15",
         tools="run-c",
         profile="cmake",
-        script="cmake -S . -B build -G 'Unix Makefiles' && cmake --build build -j2",
+        script="cmake -S . -B build -G 'Unix Makefiles' && cmake --build build -j2 --target cJSON_test",
         made=("build/*.so.*", "build/*.pc", "build/cJSON_test"),
     ),
     "jsoncpp": Project(

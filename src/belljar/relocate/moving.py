@@ -245,14 +245,15 @@ def _close(book: Journal, record: Record) -> None:
 
 def _work(root: Root, record: Record, waiting: Sequence[Numbered], progress: Progress) -> None:
     """Do steps, in batches."""
-    done = 0
+    done, lock = 0, threading.Lock()
 
     def commit(own: Root, item: Numbered) -> None:
         nonlocal done
         index, step = item
         step.commit(own, record.temp(index), seen.get(index))
-        done += 1  # by two threads at a time one may get lost: it is for an eye
-        progress(Event(stage="relocate", subject=step.names[0], done=done, total=len(waiting)))
+        with lock:  # whoever shows progress knows of no threads
+            done += 1
+            progress(Event(stage="relocate", subject=step.names[0], done=done, total=len(waiting)))
 
     for batch in _batches(root, waiting):
         seen = _stage(root, record, batch)

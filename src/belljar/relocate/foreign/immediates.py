@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 BEFORE, AFTER = 256, 64
 """How many bytes around a place are decoded."""
+LONGEST = 15
+"""How many bytes an instruction has at most."""
 _PHASES = 16
 # An opcode but mov to a register, lea, and jumps through a pointer; ModRM with mod 0, r/m 5; the distance.
 _LOAD = re.compile(rb"[^\x8b\x8d\xff][\x05\x0d\x15\x1d\x25\x2d\x35\x3d](?=((?s:....)))")
@@ -58,6 +60,20 @@ def loads(code: bytes, address: int, low: int, high: int) -> Iterator[int]:
     Not by a move to a general register, which may be of a part of a string.
     """
     for match in _LOAD.finditer(code):
-        target = address + match.end() + 4 + int.from_bytes(match[1], "little", signed=True)
-        if low <= target < high:
-            yield from (target, target + 1)  # an immediate of one byte may follow
+        near = address + match.end() + 4 + int.from_bytes(match[1], "little", signed=True)
+        if low <= near + 4 and near < high:
+            yield from (target for target in targets(code, address, match.end()) if low <= target < high)
+
+
+def targets(data: bytes, address: int, place: int) -> set[int]:
+    """Return what instructions refer to that hold a distance at `place`: those that may begin before it."""
+    from iced_x86 import Decoder, Register
+
+    found = set()
+    for start in range(max(0, place - LONGEST), place):
+        decoder = Decoder(64, data[start : place + LONGEST], ip=address + start)
+        instruction = decoder.decode()
+        offset = decoder.get_constant_offsets(instruction).displacement_offset
+        if start + offset == place and instruction.memory_base == Register.RIP:
+            found.add(instruction.memory_displacement)
+    return found

@@ -18,7 +18,7 @@ from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from belljar.relocate.foreign.immediates import AFTER, BEFORE, Immediate, immediates, loads
+from belljar.relocate.foreign.immediates import AFTER, BEFORE, LONGEST, Immediate, immediates, loads
 from belljar.relocate.foreign.subject import Subject
 from belljar.relocate.pieces.image import Image, Region
 
@@ -194,7 +194,7 @@ def _in_data(subject: Subject, image: Image, found: Sequence[_Place]) -> Iterato
         begins = [run.begin + target - first for target in targets[nearest]]
         if not image.bits or not image.is_linked or run.end - run.begin >= BLOCKS[0]:
             begins += _aligned(region, run)
-        if any(_is_in_block(subject, run, begin, begin + size) for begin in begins for size in BLOCKS):
+        if any(_is_in_block(run, begin, begin + size) for begin in begins for size in BLOCKS):
             yield region, run
 
 
@@ -202,13 +202,11 @@ def _address(region: Region, run: _Run) -> int:
     return region.address + run.begin - region.begin
 
 
-def _is_in_block(subject: Subject, run: _Run, begin: int, end: int) -> bool:
-    if end <= run.begin:
+def _is_in_block(run: _Run, begin: int, end: int) -> bool:
+    """Whether a block holds a piece, or all of a prefix: the code may write over letters that it loads."""
+    if end <= run.begin or run.end <= begin:
         return False
-    if run.start or run.stop < len(run.old):
-        return run.within(begin, end).is_piece(begin, end)
-    # Whole: another block may hold some letters again, unless the literal ends in this one.
-    return run.begin != begin or b"\0" not in subject.read(run.end, end - run.end)
+    return run.stop - run.start == len(run.old) or run.within(begin, end).is_piece(begin, end)
 
 
 def _loaded(subject: Subject, image: Image, low: int, high: int) -> list[int]:
@@ -216,8 +214,9 @@ def _loaded(subject: Subject, image: Image, low: int, high: int) -> list[int]:
     found: set[int] = set()
     for region in image.regions:
         for base in range(region.begin, region.end, _CHUNK) if region.is_code and image.bits else ():
-            code = subject.read(base, min(_CHUNK + 16, region.end - base))
-            found.update(loads(code, region.address + base - region.begin, low, high))
+            begin = max(region.begin, base - LONGEST)
+            code = subject.read(begin, min(base + _CHUNK + LONGEST, region.end) - begin)
+            found.update(loads(code, region.address + begin - region.begin, low, high))
     return sorted(found)
 
 

@@ -4,7 +4,8 @@ A literal that is copied or compared arrives byte by byte relative to one base (
 arrives holds an old prefix, each of its letters has known places in the file. They are overwritten if nothing
 is left open:
 
-- every piece that was found belongs to such a prefix, but for letters that match by chance;
+- every piece that was found belongs to such a prefix, but for letters that match by chance, and for short
+  ones that do not make up a use: nothing that is overwritten can be a part of another;
 - no text holds a part of a prefix that is cut where an immediate or constant is, nor its last letters alone;
 - nothing is written over a letter of it, and no other text that arrives there shares its beginning;
 - every load of a byte that is overwritten is of such a text, and no other code refers to the middle of one;
@@ -21,14 +22,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from belljar.relocate.foreign.binary import fitted
-from belljar.relocate.foreign.moves import Hit
-from belljar.relocate.foreign.pieces import LEAST, Piece, has_constants
+from belljar.relocate.foreign.immediates import LONGEST, targets
+from belljar.relocate.foreign.moves import Hit, Pair
+from belljar.relocate.foreign.pieces import LEAST, SURE, Piece, has_constants
 from belljar.relocate.foreign.subject import Subject
 from belljar.relocate.foreign.texts import Base, Code, Text, place_of, read_code, site_of, tag
 from belljar.relocate.pieces import x86
 from belljar.relocate.pieces.budget import Budget, TooMany
 from belljar.relocate.pieces.buffers import Stretch
-from belljar.relocate.pieces.image import Image
+from belljar.relocate.pieces.image import Image, Region
 
 _SHORT = 2  # letters at an end of a prefix that are no chance
 _ENDS = b"\0/:;,\"' \n"
@@ -75,7 +77,7 @@ def _spell(subject: Subject, image: Image, found: Sequence[Piece], budget: Budge
     if (
         all(taken.take(text) for text in code.texts)
         and sites <= {site for site, _ in code.reads}
-        and _explains(found, taken.new.keys() | wholes)
+        and _explains(found, taken.new.keys() | wholes, subject.moves.pairs)
         and not taken.has_open_load(code, wholes)
         and not taken.is_changed(code)
         and not any(taken.is_cut(text, subject.moves.pairs) for text in code.texts)
@@ -96,7 +98,15 @@ def _sites(subject: Subject, image: Image, found: Iterable[Piece]) -> Iterator[i
     )
     for region in image.regions:
         if region.is_code and wanted:
-            yield from x86.loads(subject.fd, region, wanted)
+            yield from (
+                site for site in x86.loads(subject.fd, region, wanted) if _is_distance(subject, region, site)
+            )
+
+
+def _is_distance(subject: Subject, region: Region, site: int) -> bool:
+    """Whether an instruction can hold a distance there, wherever it begins."""
+    begin = max(region.begin, site - LONGEST)
+    return bool(targets(subject.read(begin, site + LONGEST - begin), 0, site - begin))
 
 
 def _apart(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -120,16 +130,29 @@ def _wholes(subject: Subject, found: Iterable[Piece]) -> frozenset[int]:
     )
 
 
-def _explains(found: Iterable[Piece], known: Collection[int]) -> bool:
-    """Whether the pieces are known, but for letters at their ends that match by chance."""
+def _explains(found: Iterable[Piece], known: Collection[int], pairs: Iterable[Pair]) -> bool:
+    """Whether the pieces are known, but for letters at their ends, and words, that match by chance."""
+    words = []
     for piece in found:
         are = [place in known for place in range(piece.offset, piece.offset + len(piece.letters))]
         if True not in are:
-            return False
+            words.append(piece.letters)
+            continue
         before, after = are.index(True), are[::-1].index(True)
         if max(before, after) >= LEAST or False in are[before : len(are) - after]:
             return False
-    return True
+    return all(len(word) < SURE for word in words) and not any(_make_up(words, old) for old, _ in pairs)
+
+
+def _make_up(words: Iterable[bytes], old: bytes) -> bool:
+    """Whether words could be all the pieces of a use: who uses a prefix uses all of it."""
+    seen = bytearray(len(old))
+    for word in words:
+        place = old.find(word)
+        while place >= 0:
+            seen[place : place + len(word)] = b"\1" * len(word)
+            place = old.find(word, place + 1)
+    return bytes(LEAST) not in seen
 
 
 class _Taken:
@@ -182,7 +205,7 @@ class _Taken:
         self.budget.spend(len(near))
         return near
 
-    def is_cut(self, text: Text, pairs: Iterable[tuple[bytes, bytes]]) -> bool:
+    def is_cut(self, text: Text, pairs: Iterable[Pair]) -> bool:
         """Whether a text holds a part of a prefix that ends where its instructions do."""
         joints = None
         for old, _ in pairs:

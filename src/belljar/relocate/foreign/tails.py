@@ -13,6 +13,7 @@ that ends a string is noted.
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from belljar.elf.const import Machine
+from belljar.relocate.foreign.immediates import LONGEST, targets
 from belljar.relocate.foreign.moves import Hit
 from belljar.relocate.foreign.subject import Subject
 from belljar.relocate.pieces.image import Image, Region
@@ -21,7 +22,7 @@ MANY = 64
 """With more prefixes in a file than this, only those that are all of a string are looked at."""
 _BLOCK = 1 << 15
 _PAGE = 1 << 16
-_LONGEST, _IMMEDIATE = 15, 4  # bytes of an x86 instruction, and of what may follow its distance
+_IMMEDIATE = 4  # bytes that may follow a distance in its instruction
 
 _POINTERS = (".data", ".rela", ".rel.", ".init_array", ".fini_array", ".got", ".tdata")
 _NARROW = (Machine.I386, Machine.ARM)
@@ -104,8 +105,8 @@ def _addresses(subject: Subject, image: Image, low: int, high: int) -> Iterator[
 def _blocks(subject: Subject, region: Region) -> Iterator[tuple[int, bytes]]:
     """Yield a region in blocks that overlap by what one instruction takes, each with its offset."""
     for base in range(region.begin, region.end, _BLOCK):
-        begin = max(region.begin, base - _LONGEST)
-        yield begin, subject.read(begin, min(base + _BLOCK + _LONGEST, region.end) - begin)
+        begin = max(region.begin, base - LONGEST)
+        yield begin, subject.read(begin, min(base + _BLOCK + LONGEST, region.end) - begin)
 
 
 def _relative(data: bytes, address: int, low: int, high: int) -> Iterator[tuple[int, int]]:
@@ -115,23 +116,9 @@ def _relative(data: bytes, address: int, low: int, high: int) -> Iterator[tuple[
         for place in _places(data, half.to_bytes(2, "little"), 2):
             value = int.from_bytes(data[place : place + 4], "little", signed=True)
             if low - _IMMEDIATE <= address + place + 4 + value < high:
-                for target in _targets(data, address, place):
+                for target in targets(data, address, place):
                     if low <= target < high:
                         yield place, target
-
-
-def _targets(data: bytes, address: int, place: int) -> set[int]:
-    """Return what instructions refer to that hold a distance at `place`: those that may begin before it."""
-    from iced_x86 import Decoder, Register
-
-    found = set()
-    for start in range(max(0, place - _LONGEST), place):
-        decoder = Decoder(64, data[start : place + _LONGEST], ip=address + start)
-        instruction = decoder.decode()
-        offset = decoder.get_constant_offsets(instruction).displacement_offset
-        if start + offset == place and instruction.memory_base == Register.RIP:
-            found.add(instruction.memory_displacement)
-    return found
 
 
 def _absolute(

@@ -55,13 +55,11 @@ class Listing:
     def _list(self, request: notify.Request, fd: int) -> int | None:
         at, info = os.lseek(fd, 0, os.SEEK_CUR), os.fstat(fd)
         key = info.st_dev, info.st_ino
-        if at == 0:
+        if at == 0 or key not in self._lists:  # forgotten: positions are numbers of ours, not the kernel's
             self._lists[key] = self._ordered(notify.entries(fd))
             if len(self._lists) > _MANY:
                 self._lists.popitem(last=False)
-        found = self._lists.get(key)
-        if found is None:
-            return None
+        found = self._lists[key]
         data, end = _packed(found, at, request[8] & 0xFFFFFFFF)
         if not data and end < len(found):
             value = -errno.EINVAL

@@ -135,3 +135,14 @@ def test_the_search_ends_at_its_limit_with_the_groups_that_are_left():
     named = set(itertools.chain.from_iterable(item.names for item in found))
     assert named == set(NAMES)
     assert any(item.how is How.OPEN for item in found)
+
+
+def test_what_shows_now_and_then_is_found_by_more_rounds_and_may_hide_from_one():
+    class Seldom(Builds):
+        def differences(self, names, *, again=False):
+            found = super().differences(names, again=again)
+            return found if self.count >= 3 else ()
+
+    assert search(Seldom({"a": {"aslr"}}), ALL) == ()
+    (found,) = search(Seldom({"a": {"aslr"}}), ALL, rounds=3)
+    assert found.names == ("aslr",)

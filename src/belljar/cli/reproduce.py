@@ -47,6 +47,13 @@ class _WithCommand(click.Command):
 @click.option(
     "--builds", type=click.IntRange(2), default=60, show_default=True, help="How many builds at most."
 )
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Builds with everything varied that must show no difference; more find what differs only sometimes.",
+)
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep both trees in this new directory.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the report as a page.")
 @click.option("--json", "is_json", is_flag=True, help="The same as --format json.")
@@ -101,6 +108,7 @@ def _options_of(asked: dict[str, Any]) -> "Options":
         dont_vary=asked["dont_vary"],
         variables=tuple(map(_variable, asked["variables"])),
         most=asked["builds"],
+        rounds=asked["rounds"],
         keep=asked["keep"],
     )
 

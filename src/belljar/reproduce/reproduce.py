@@ -26,6 +26,7 @@ _DIFFOSCOPE_LINES = 400
 class Options:
     """What to vary (empty: all), what not, variables of the environment besides, how many builds at most.
 
+    `rounds` is how many builds with everything varied must show no difference.
     `keep` is a directory to be made, which gets the tree as usual and the one with everything varied.
     """
 
@@ -33,6 +34,7 @@ class Options:
     dont_vary: tuple[str, ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
     most: int = 60
+    rounds: int = 1
     keep: Path | None = None
 
     @property
@@ -60,7 +62,7 @@ def reproduce(
         lab = Laboratory(
             subject=subject, influences=influences, stage=stage, progress=progress, limit=options.most
         )
-        found = search(lab, influences)
+        found = search(lab, influences, options.rounds)
         differing = lab.seen()
         causes = causes_of(found, influences, differing)
         result = Result(

@@ -169,6 +169,17 @@ def test_a_part_of_the_placeholder_is_reported_and_not_rewritten_in_part(tmp_pat
     assert ".rodata" in verdict.reported[0] or ".text" in verdict.reported[0]
 
 
+@pytest.mark.parametrize("change", ["s[1] += out", "s[1] ^= 3", "s[40] -= 2"])
+def test_a_letter_that_the_compiler_computed_is_reported(tmp_path, change):
+    """It is folded into an instruction, and no search finds it: only that something is written over it."""
+    (without, verdict) = judge(
+        "gcc", ["-O2"], [['char s[] = "@"; put(s);'], [f'char s[] = "@"; {change}; put(s);']], tmp_path
+    )
+    assert (without.wrong, without.reported) == ((), ())
+    assert len(verdict.wrong) == 1
+    assert any("a letter of the placeholder is computed" in line for line in verdict.reported)
+
+
 def test_immediates_of_aarch64_instructions_are_references(tmp_path):
     (verdict,) = judge("gcc aarch64", ["-O2"], [[PARTS]], tmp_path / "a")
     assert verdict.plain_is_wrong

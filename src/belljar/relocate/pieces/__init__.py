@@ -35,6 +35,7 @@ from belljar.relocate.pieces.tiling import Tiling
 from belljar.relocate.search import Run
 
 INCOMPLETE = "a part of the placeholder whose other parts were not recognised"
+CHANGED = "a letter of the placeholder is computed by the code"
 TOO_MANY = "too many pieces of the placeholder to tell apart"
 
 
@@ -110,7 +111,7 @@ class _Image:
         self.decode(
             itertools.chain((run.offset for run in in_code), hints, self.beginnings(), self.loads(elsewhere))
         )
-        self.understand()
+        self.understand(found)
         for run in sorted({*in_code} - {run for run in in_code if self.explains(run)}):
             if run.width == 1 and self.region(run.offset).is_mixed:
                 uncut += self.cut([run])
@@ -183,11 +184,13 @@ class _Image:
             elif self.image.bits:
                 self.code += x86.neighbourhoods(self.fd, self.image, region, sorted(places), self.budget)
 
-    def understand(self) -> None:
-        """Take what the code spells in full; keep what it cuts."""
+    def understand(self, found: Pieces) -> None:
+        """Take what the code spells in full; keep what it cuts; report what it computes with."""
         for number, near in enumerate(self.code):
             for item in near.spelled:
-                if not (item.is_complete and self.meaning.take(item)):
+                if item.is_changed:
+                    self.report_spelled(item, CHANGED, found)
+                elif not (item.is_complete and self.meaning.take(item)):
                     self.cuts.setdefault(number, []).append(item)
 
     def explains(self, run: Run) -> bool:
@@ -284,9 +287,13 @@ class _Image:
         """Take the texts that go on in another one; report the others."""
         for cut in cuts:
             if not (tiling.goes_on(*cut.span) and self.meaning.take(cut)):
-                place = next(place for places in cut.places for place in places if place >= 0)
-                run = replace(cut.run, offset=place)
-                found.left.append(Trace(run=run, section=self.region(place).name, reason=INCOMPLETE))
+                self.report_spelled(cut, INCOMPLETE, found)
+
+    def report_spelled(self, item: Spelled, reason: str, found: Pieces) -> None:
+        """Add what code spells to what is left, at the first of its places."""
+        place = next(place for places in item.places for place in places if place >= 0)
+        run = replace(item.run, offset=place)
+        found.left.append(Trace(run=run, section=self.region(place).name, reason=reason))
 
     def judge(self, piece: Reference, tiling: Tiling, found: Pieces) -> None:
         """Take a piece, or report it."""

@@ -71,11 +71,13 @@ class Spelled:
     """A run of the placeholder that code spells, and the places in the file where each of its bytes stands.
 
     The offset of the run means nothing. `is_read`: the code reads it again and writes it elsewhere.
+    `is_changed`: the code writes another letter over one of it; the compiler may have computed that.
     """
 
     run: Run
     places: tuple[tuple[int, ...], ...]
     is_read: bool = False
+    is_changed: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -99,11 +101,15 @@ class Stretch(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Text:
-    """What has arrived relative to one base: byte and places by distance; and by which accesses."""
+    """What has arrived relative to one base: byte and places by distance; and by which accesses.
+
+    `computed`: at which distances a single byte was written over another one that had arrived.
+    """
 
     base: tuple[int, ...]
     content: dict[int, tuple[int, list[int]]] = field(default_factory=dict)
     accesses: set[tuple[int, int]] = field(default_factory=set)
+    computed: set[int] = field(default_factory=set)
     is_read: bool = False
 
     def takes(self, distance: int, text: bytes) -> bool:
@@ -118,6 +124,15 @@ class Text:
         self.accesses.add((distance, len(value.text)))
         for index, (byte, place) in enumerate(zip(value.text, value.places, strict=True)):
             self.content.setdefault(distance + index, (byte, []))[1].append(place)
+
+    def change(self, distance: int, size: int) -> None:
+        """Take note that something else is written over it.
+
+        Only a single byte is a letter that the code computes from one of the literal's, which the compiler
+        folded into a number; more than one is the memory's next use.
+        """
+        if size == 1 and distance in self.content:
+            self.computed.add(distance)
 
     def stretches(self) -> Iterator[Stretch]:
         """Yield its bytes as far as they stand side by side."""
@@ -134,7 +149,10 @@ class Text:
         for stretch in self.stretches():
             for run in window.over(stretch.text).runs():
                 places = stretch.places[run.offset : run.offset + run.length * run.width]
-                yield Spelled(run=run, places=places, is_read=self.is_read)
+                first = stretch.distance + run.offset
+                letters = {run.start + (distance - first) // run.width for distance in self.computed}
+                is_changed = any(max(run.start, 1) <= letter < DIRECTORY_LIMIT for letter in letters)
+                yield Spelled(run=run, places=places, is_read=self.is_read, is_changed=is_changed)
 
 
 class Machine:
@@ -187,6 +205,8 @@ class Machine:
 
     def lose(self, address: Address, size: int) -> None:
         """Take note that something unknown is written over what may have arrived."""
+        if text := self._texts.get(address.base):
+            text.change(address.distance, size)
 
     def finish(self) -> list[Spelled]:
         """End all texts, and return what they spell of the placeholder."""
@@ -237,6 +257,7 @@ class Machine:
     def _arrive(self, address: Address, value: Known) -> None:
         text = self._texts.setdefault(address.base, Text(base=address.base))
         if not text.takes(address.distance, value.text):
+            text.change(address.distance, len(value.text))
             self.done.append(text)
             text = self._texts[address.base] = Text(base=address.base)
         text.put(address.distance, value)

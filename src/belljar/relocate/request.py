@@ -110,6 +110,8 @@ def check(tree: Path, *, progress: Progress = quiet) -> tuple[Finding, ...]:
 def undo(tree: Path, *, progress: Progress = quiet) -> Applied:
     """Take the latest relocation of a tree back: as `moving.undo`, which see for what it raises.
 
+    A link that it went through (`alias`) stays, as others may use it by now; a note says so.
+
     Raises InputError also for what belljar built: no record is kept of its moves.
     """
     if is_own(tree):
@@ -117,7 +119,11 @@ def undo(tree: Path, *, progress: Progress = quiet) -> Applied:
             f"{tree}: belljar built it: its table is the record, and nothing is kept to undo",
             hint="move it back (mv), then relocate it again",
         )
-    return moving.undo(tree, progress=progress)
+    records = consistency.status(tree)
+    done = moving.undo(tree, progress=progress)
+    targets = sorted({os.fsdecode(new) for _, new in records[-1].moves}) if records else []
+    notes = [f"{path}: the link stays; others may go through it" for path in targets if os.path.islink(path)]
+    return replace(done, notes=(*done.notes, *notes))
 
 
 def is_own(tree: Path) -> bool:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,13 +90,17 @@ def _policy(plan: Plan, step: Step) -> Policy:
 
     A fetch step has the real clock and real random numbers: certificates and keys need both.
     """
-    policy = Policy(trace=Trace.NOTHING, listing=SORTED, release=machine.RELEASE, memory=machine.MEMORY)
-    if step is not plan.build:
-        return policy
-    policy = replace(policy, trace=_trace(plan.request))
-    if plan.request.clock:
-        policy = replace(policy, epoch=_clock_start(plan), seed=SEED, processors=machine.PROCESSORS)
-    return policy
+    is_build = step is plan.build
+    is_fixed = is_build and plan.request.clock
+    return Policy(
+        trace=_trace(plan.request) if is_build else Trace.NOTHING,
+        listing=SORTED,
+        release=machine.RELEASE,
+        memory=machine.MEMORY,
+        epoch=_clock_start(plan) if is_fixed else None,
+        seed=SEED if is_fixed else None,
+        processors=machine.PROCESSORS if is_fixed else None,
+    )
 
 
 def _trace(request: Request) -> Trace:

@@ -12,7 +12,8 @@ import compilers
 import pytest
 from foreign_forms import inside
 
-from belljar.relocate.foreign import Moves, plan
+from belljar.relocate.foreign.moves import Moves
+from belljar.relocate.foreign.plan import plan
 from belljar.relocate.moving import apply
 from belljar.sandbox import Bind, Tmpfs
 

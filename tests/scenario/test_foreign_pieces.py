@@ -10,7 +10,8 @@ import piece_uses as uses
 import pytest
 from compilers import compile_all
 
-from belljar.relocate.foreign import Moves, plan
+from belljar.relocate.foreign.moves import Moves
+from belljar.relocate.foreign.plan import plan
 from belljar.splice import spliced
 
 WORDS = (b"/vendor/lib/node/tools/base/x86", b"/tenant/bin/data/jumbo/main/pro")

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from belljar.elf import read
-from belljar.relocate.foreign import Moves, Options, find, plan
+from belljar.relocate.foreign.moves import Moves
+from belljar.relocate.foreign.plan import plan
+from belljar.relocate.foreign.prefix import find
+from belljar.relocate.foreign.subject import Options
 from belljar.relocate.moving import apply
 
 LIBRARY = """

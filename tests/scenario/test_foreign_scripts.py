@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from belljar.relocate.foreign import Moves, Options, plan
+from belljar.relocate.foreign.moves import Moves
+from belljar.relocate.foreign.plan import plan
+from belljar.relocate.foreign.subject import Options
 from belljar.relocate.moving import apply
 
 OLD = "/opt/vendor/old-1.0"

@@ -9,7 +9,10 @@ import shutil
 import pytest
 from foreign_forms import FORMS, build, use
 
-from belljar.relocate.foreign import Moves, Options, find, plan
+from belljar.relocate.foreign.moves import Moves
+from belljar.relocate.foreign.plan import plan
+from belljar.relocate.foreign.prefix import find
+from belljar.relocate.foreign.subject import Options
 from belljar.relocate.moving import apply
 
 

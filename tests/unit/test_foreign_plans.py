@@ -21,7 +21,11 @@ from zstandard import ZstdCompressionParameters, ZstdCompressor, ZstdDecompresso
 
 from belljar.errors import InputError
 from belljar.relocate.change import FileChange, LinkChange
-from belljar.relocate.foreign import Moves, Options, find, packed, plan
+from belljar.relocate.foreign import packed
+from belljar.relocate.foreign.moves import Moves
+from belljar.relocate.foreign.plan import plan
+from belljar.relocate.foreign.prefix import find
+from belljar.relocate.foreign.subject import Options
 from belljar.splice import spliced
 
 OLD = "/opt/vendor/old-1.0"

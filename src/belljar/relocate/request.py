@@ -59,7 +59,9 @@ def plan_relocation(
     Raises InputError when the prefixes make no sense, none can be found, something cannot be read, or
     belljar built the tree itself (`moved` is for those).
     """
-    from belljar.relocate import foreign
+    from belljar.relocate.foreign.moves import Moves
+    from belljar.relocate.foreign.plan import plan
+    from belljar.relocate.foreign.subject import Options
 
     asked = wanted or Relocation()
     if is_own(tree):
@@ -70,18 +72,18 @@ def plan_relocation(
         old, found = _found(tree)
     through = target if asked.alias is None else os.path.abspath(asked.alias)
     own = [] if old is None else [(old, through)]
-    options = foreign.Options(
+    options = Options(
         relative=asked.relative, leave=asked.leave, alias=None if asked.alias is None else Path(target)
     )
-    moves = foreign.Moves.of([*own, *asked.maps])
-    return replace(foreign.plan(tree, moves, options, progress=progress), found=found)
+    moves = Moves.of([*own, *asked.maps])
+    return replace(plan(tree, moves, options, progress=progress), found=found)
 
 
 def _found(tree: Path) -> tuple[str, tuple[str, ...]]:
     """Return the likely old prefix, and what speaks for it."""
-    from belljar.relocate import foreign
+    from belljar.relocate.foreign.prefix import find
 
-    candidate = foreign.find(tree)
+    candidate = find(tree)
     first, *rest = candidate.describe()
     return os.fsdecode(candidate.prefix), (f"the old prefix seems to be {first}", *rest)
 

@@ -18,7 +18,6 @@ directory. Figures and the comparison with other tools: docs/sealing.md.
 
 import struct
 from collections.abc import Mapping
-from importlib.resources import files
 
 from belljar.elf.const import Machine, SegmentType, Tag
 from belljar.elf.errors import ElfError
@@ -26,6 +25,7 @@ from belljar.elf.layout import Layout, Row, SectionRow
 from belljar.elf.names import EditRefused
 from belljar.elf.sealed import CONFIG, MAGIC, Seal, find
 from belljar.seal import padded
+from belljar.seal.blob import code_of
 from belljar.splice import Splice
 
 SECTION = b".belljar.seal"
@@ -53,7 +53,7 @@ def embed(image: bytes, seal: Seal) -> tuple[Splice, ...]:
     if padded.data_behind(image, layout):
         return padded.embed(image, layout, number, seal)
     name, page = _STUBS[Machine(layout.machine)]
-    stub = files("belljar.seal").joinpath(f"stub/stub.{name}.bin").read_bytes()
+    stub = code_of("stub", name)
     rows = [row for at, row in enumerate(layout.rows) if at != number]
     slot = 1 + max(at for at, row in enumerate(rows) if row.type == SegmentType.LOAD)
     start = _up(len(image), page)

@@ -21,10 +21,10 @@ import shlex
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 
 from belljar.elf.const import Machine
 from belljar.elf.names import EditRefused
+from belljar.seal.blob import code_of
 
 MAGIC = b"BELLJARL"
 HELPER = "libbelljar.so"
@@ -82,7 +82,7 @@ def content(form: Form, machine: int, launch: Launch) -> bytes:
 
 def helper(machine: int) -> Mapping[str, bytes]:
     """Return the library that launchers need, by its name; raises EditRefused for a machine that has none."""
-    return {HELPER: files("belljar.seal").joinpath(f"stub/show.{_stub(machine)[0]}.bin").read_bytes()}
+    return {HELPER: code_of("show", _stub(machine)[0])}
 
 
 def is_launcher(image: bytes) -> bool:
@@ -92,7 +92,7 @@ def is_launcher(image: bytes) -> bool:
 
 def _program(machine: int, launch: Launch) -> bytes:
     name, page = _stub(machine)
-    code = files("belljar.seal").joinpath(f"stub/launcher.{name}.bin").read_bytes()
+    code = code_of("launcher", name)
     variables = [word for key, path in launch.variables.items() for word in (f"{key}=", f"/{path}")]
     words = [f"/{launch.loader}", f"/{launch.program}", *launch.words, "", *variables, ""]
     encoded = [word.encode(errors="surrogateescape") for word in words]

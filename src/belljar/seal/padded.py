@@ -13,12 +13,12 @@ Rejected: the whole stub in the padding (one program of 541 has room for it).
 import struct
 import zlib
 from collections.abc import Iterator
-from importlib.resources import files
 
 from belljar.elf.const import Machine, SegmentType
 from belljar.elf.layout import NOBITS, Layout, Row
 from belljar.elf.names import EditRefused
 from belljar.elf.sealed import CONFIG, MAGIC, Seal
+from belljar.seal.blob import code_of
 from belljar.splice import Splice
 
 STUB = "belljar.stub"
@@ -122,4 +122,4 @@ def _claims(layout: Layout) -> Iterator[tuple[int, int]]:
 
 
 def _code(source: str, machine: int) -> bytes:
-    return files("belljar.seal").joinpath(f"stub/{source}.{_NAMES[Machine(machine)][0]}.bin").read_bytes()
+    return code_of(source, _NAMES[Machine(machine)][0])

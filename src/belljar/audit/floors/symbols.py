@@ -7,8 +7,8 @@ are text, made by tools/libc_symbols.py.
 """
 
 import functools
-import importlib.resources
 from dataclasses import dataclass
+from pathlib import Path
 
 from belljar.audit.floors.glibc import GlibcVersion
 
@@ -53,8 +53,7 @@ def _musl() -> frozenset[str]:
 
 
 def _lines(name: str) -> list[str]:
-    room = importlib.resources.files("belljar.audit.floors")
-    return (room / f"{name}.symbols").read_text(encoding="ascii").splitlines()
+    return (Path(__file__).parent / f"{name}.symbols").read_text(encoding="ascii").splitlines()
 
 
 def origins(symbol: str, arch: str) -> tuple[Origin, ...]:

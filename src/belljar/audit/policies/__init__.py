@@ -6,7 +6,6 @@ forbidden symbols `allowed`; so policies nest by the way they are written, and a
 """
 
 import functools
-import importlib.resources
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,7 +28,7 @@ _NUMBER = r"[0-9]+(\.[0-9]+)+"
 def builtin() -> Mapping[str, Policy]:
     """Return the built-in policies by name, in each family the strictest first."""
     found: dict[str, Policy] = {}
-    room = importlib.resources.files("belljar.audit.policies")
+    room = Path(__file__).parent
     for name in _FILES:
         document = Document((room / f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml")
         for key in document.root.names():

@@ -84,7 +84,7 @@ def test_names_of_any_bytes_are_stored_and_shown(made, kitchen, tmp_path):
     strict = {"PYTHONIOENCODING": "utf-8:strict"}
     done = belljar("store", "verify", str(artifact.name), home=kitchen.data, **strict)
     assert done.returncode == 6
-    assert r"a\udcff\x1b[31m\nb: changed" in done.stdout
+    assert r"a\xff\x1b[31m\nb: changed" in done.stdout
     done = belljar("store", "verify", "--format", "json", str(artifact.name), home=kitchen.data, **strict)
     (damage,) = json.loads(done.stdout)["entries"][0]["damage"]
     assert os.fsencode(damage["path"]) == b"a\xff\x1b[31m\nb"

@@ -56,7 +56,10 @@ int main(int c, char **v) {
     int n = c > 2 ? atoi(v[2]) : 0; (void)c;
     if (!strcmp(v[1], "clock")) { printf("%ld\n", now()); return 0; }
     if (!strcmp(v[1], "threads")) return threads(n, reads) || printf("ok\n") < 0;
-    if (!strcmp(v[1], "executions")) return threads(n, executes) + 4;
+    if (!strcmp(v[1], "executions")) {
+        threads(n, executes); /* Linux makes no thread while another one executes: EAGAIN */
+        for (;;) pause();
+    }
     if (!strcmp(v[1], "nest")) return n ? child("nest", n - 1) : printf("%ld\n", now()) < 0;
     if (!strcmp(v[1], "again")) { if (n) self("again", n - 1); return printf("%ld\n", now()) < 0; }
     if (!strcmp(v[1], "fail")) {

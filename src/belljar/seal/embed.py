@@ -19,13 +19,13 @@ directory. Figures and the comparison with other tools: docs/sealing.md.
 import struct
 from collections.abc import Mapping
 
-from belljar.elf.const import Machine, SegmentType, Tag
+from belljar.elf.const import SegmentType, Tag
 from belljar.elf.errors import ElfError
 from belljar.elf.layout import Layout, Row, SectionRow
 from belljar.elf.names import EditRefused
 from belljar.elf.sealed import CONFIG, MAGIC, Seal, find
 from belljar.seal import padded
-from belljar.seal.blob import code_of
+from belljar.seal.blob import PAGES, code_of
 from belljar.splice import Splice
 
 SECTION = b".belljar.seal"
@@ -36,7 +36,6 @@ _UNDO_MAGIC = b"BELLUNDO"
 _UNDO = struct.Struct("<8s2Q2H")
 _WORD, _SHORT, _ROW_SIZE = struct.Struct("<Q"), struct.Struct("<H"), 56
 _ENTRY_AT, _SECTIONS_AT, _SECTION_COUNT_AT, _STRINGS_AT = 24, 40, 60, 62
-_STUBS = {Machine.X86_64: ("x86_64", 0x1000), Machine.AARCH64: ("aarch64", 0x10000)}
 _WRITE, _READ_EXECUTE, _PROGBITS, _ALLOC_EXECUTE = 2, 5, 1, 6
 _INTERPRETER = struct.pack("<I", SegmentType.INTERP)
 _VERNEEDNUM = 0x6FFFFFFF
@@ -52,8 +51,7 @@ def embed(image: bytes, seal: Seal) -> tuple[Splice, ...]:
     number = _demand_sealable(image, layout)
     if padded.data_behind(image, layout):
         return padded.embed(image, layout, number, seal)
-    name, page = _STUBS[Machine(layout.machine)]
-    stub = code_of("stub", name)
+    page, stub = PAGES[layout.machine], code_of("stub", layout.machine)
     rows = [row for at, row in enumerate(layout.rows) if at != number]
     slot = 1 + max(at for at, row in enumerate(rows) if row.type == SegmentType.LOAD)
     start = _up(len(image), page)
@@ -115,7 +113,7 @@ def _is_as_sealed(layout: Layout, slot: int, rows: bytes, length: int) -> bool:
 
 def _demand_sealable(image: bytes, layout: Layout) -> int:
     """Return the number of the header of PT_INTERP; refuse what cannot be sealed."""
-    if layout.machine not in _STUBS or not layout.wide or layout.view.order != "<":
+    if layout.machine not in PAGES or not layout.wide or layout.view.order != "<":
         raise EditRefused("is for a machine that belljar has no stub for (x86-64, aarch64)")
     if find(image) is not None:
         raise EditRefused("is sealed already")

@@ -22,14 +22,12 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from belljar.elf.const import Machine
 from belljar.elf.names import EditRefused
-from belljar.seal.blob import code_of
+from belljar.seal.blob import PAGES, code_of
 
 MAGIC = b"BELLJARL"
 HELPER = "libbelljar.so"
 """The library that shows a program what was hidden from its loader."""
-_STUBS = {Machine.X86_64: ("x86_64", 0x1000), Machine.AARCH64: ("aarch64", 0x10000)}
 _SCRIPT_MARK = b"#!/bin/sh\n# belljar: starts "
 _BASE, _START = 0x400000, 0xB0
 """Where the file is mapped, and how far into it the code lies (tools/stub.py links it for that)."""
@@ -82,7 +80,8 @@ def content(form: Form, machine: int, launch: Launch) -> bytes:
 
 def helper(machine: int) -> Mapping[str, bytes]:
     """Return the library that launchers need, by its name; raises EditRefused for a machine that has none."""
-    return {HELPER: code_of("show", _stub(machine)[0])}
+    _demand_code(machine)
+    return {HELPER: code_of("show", machine)}
 
 
 def is_launcher(image: bytes) -> bool:
@@ -91,8 +90,8 @@ def is_launcher(image: bytes) -> bool:
 
 
 def _program(machine: int, launch: Launch) -> bytes:
-    name, page = _stub(machine)
-    code = code_of("launcher", name)
+    _demand_code(machine)
+    page, code = PAGES[machine], code_of("launcher", machine)
     variables = [word for key, path in launch.variables.items() for word in (f"{key}=", f"/{path}")]
     words = [f"/{launch.loader}", f"/{launch.program}", *launch.words, "", *variables, ""]
     encoded = [word.encode(errors="surrogateescape") for word in words]
@@ -121,10 +120,9 @@ def _program(machine: int, launch: Launch) -> bytes:
     return (header + load + stack).ljust(_START, b"\0") + body
 
 
-def _stub(machine: int) -> tuple[str, int]:
-    if machine not in _STUBS:
+def _demand_code(machine: int) -> None:
+    if machine not in PAGES:
         raise EditRefused("is for a machine that belljar has no launcher for (x86-64, aarch64)")
-    return _STUBS[Machine(machine)]
 
 
 _SCRIPT = """{mark}{program} on the loader of this prefix (docs/sealing.md)

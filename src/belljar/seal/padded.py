@@ -14,11 +14,12 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from belljar.elf.const import Machine, SegmentType
-from belljar.elf.layout import NOBITS, Layout, Row
+from belljar.elf.const import SegmentType
+from belljar.elf.layout import Layout, Row
 from belljar.elf.names import EditRefused
 from belljar.elf.sealed import CONFIG, MAGIC, Seal
-from belljar.seal.blob import code_of
+from belljar.elf.tail import claims
+from belljar.seal.blob import PAGES, code_of
 from belljar.splice import Splice
 
 STUB = "belljar.stub"
@@ -28,17 +29,16 @@ UNDO_MAGIC = b"BELLPAD1"
 _UNDO = struct.Struct("<8sIH56s")
 _WORD, _ENTRY_AT = struct.Struct("<Q"), 24
 _WRITE, _EXECUTE, _READ_EXECUTE, _ALIGN = 2, 1, 5, 16
-_NAMES = {Machine.X86_64: ("x86_64", 0x1000), Machine.AARCH64: ("aarch64", 0x10000)}
 
 
 def stub(machine: int) -> dict[str, bytes]:
     """Return the file that must be beside the loader, by its name."""
-    return {STUB: _code("stub", machine)}
+    return {STUB: code_of("stub", machine)}
 
 
 def data_behind(image: bytes, layout: Layout) -> int:
     """Return how many bytes, not all of them zeros, stand behind all that the headers tell of."""
-    end = max(end for _, end in _claims(layout))
+    end = max(end for _, end in claims(layout))
     return len(image) - end if any(image[end:]) else 0
 
 
@@ -47,8 +47,8 @@ def embed(image: bytes, layout: Layout, number: int, seal: Seal) -> tuple[Splice
 
     Raises EditRefused where there is no room.
     """
-    page = _NAMES[Machine(layout.machine)][1]
-    code, undo = _code("first", layout.machine), _undo(layout, number)
+    page = PAGES[layout.machine]
+    code, undo = code_of("first", layout.machine), _undo(layout, number)
     size = len(code) + CONFIG.size + len(seal.to_bytes()) + len(undo)
     start = next(_holes(image, layout, size), None)
     if start is None:
@@ -62,7 +62,9 @@ def embed(image: bytes, layout: Layout, number: int, seal: Seal) -> tuple[Splice
     config = CONFIG.pack(MAGIC, address + len(code), _WORD.unpack_from(image, _ENTRY_AT)[0], slot)
     rows.insert(slot, Row(SegmentType.LOAD, _READ_EXECUTE, start, address, address, size, size, page))
     blob = code + config + seal.to_bytes() + undo
-    return _edits(image, layout, entry=address, rows=rows, start=start, blob=blob)
+    return _changes(
+        image, {_ENTRY_AT: _WORD.pack(address), layout.table: layout.pack_rows(rows), start: blob}
+    )
 
 
 def unembed(image: bytes, layout: Layout, found: int, undo: int) -> tuple[Splice, ...]:
@@ -84,12 +86,6 @@ def unembed(image: bytes, layout: Layout, found: int, undo: int) -> tuple[Splice
     return _changes(image, edits)
 
 
-def _edits(
-    image: bytes, layout: Layout, *, entry: int, rows: list[Row], start: int, blob: bytes
-) -> tuple[Splice, ...]:
-    return _changes(image, {_ENTRY_AT: _WORD.pack(entry), layout.table: layout.pack_rows(rows), start: blob})
-
-
 def _changes(image: bytes, edits: dict[int, bytes]) -> tuple[Splice, ...]:
     every = (Splice(offset=at, old=image[at : at + len(new)], new=new) for at, new in sorted(edits.items()))
     return tuple(splice for splice in every if splice.old != splice.new)
@@ -102,24 +98,10 @@ def _undo(layout: Layout, number: int) -> bytes:
 
 def _holes(image: bytes, layout: Layout, size: int) -> Iterator[int]:
     """Yield where zeros are between a segment that is not written to and what comes next; code's first."""
-    starts = sorted(start for start, _ in _claims(layout))
+    starts = sorted(start for start, end in claims(layout) if start < end)
     for row in sorted(layout.loads, key=lambda row: not row.flags & _EXECUTE):
         start = -(-row.end // _ALIGN) * _ALIGN
         stop = next((at for at in starts if at >= row.end), 0)
         is_whole = not row.flags & _WRITE and row.file_size == row.memory_size
         if is_whole and stop - start >= size and not any(image[row.end : stop]):
             yield start
-
-
-def _claims(layout: Layout) -> Iterator[tuple[int, int]]:
-    """Yield start and end of whatever the headers tell of."""
-    yield layout.table, layout.table_end
-    yield layout.section_table, layout.sections_end
-    yield from ((row.offset, row.end) for row in layout.rows if row.file_size)
-    yield from (
-        (row.offset, row.offset + row.size) for row in layout.sections if row.type != NOBITS and row.size
-    )
-
-
-def _code(source: str, machine: int) -> bytes:
-    return code_of(source, _NAMES[Machine(machine)][0])

@@ -9,7 +9,7 @@ Rejected: the time of SOURCE_DATE_EPOCH, for that reason; a number of CPUs that 
 it can be told from outputs: what a script may use of a machine is in JOBS.
 """
 
-from belljar.sandbox import Policy, Trace, machine
+from belljar.sandbox import SORTED, Policy, Trace, machine
 
 CLOCK = 2_114_380_800
 """Where the clock begins: 2037-01-01. Later, and programs that count in 32 bits would be lost in 2038."""
@@ -25,5 +25,5 @@ def policy_of(*, real_clock: bool) -> Policy:
         release=machine.RELEASE,
         processors=machine.PROCESSORS,
         memory=machine.MEMORY,
-        listing="sorted",
+        listing=SORTED,
     )

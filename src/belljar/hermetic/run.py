@@ -13,7 +13,7 @@ from belljar.hermetic.reached import Reached
 from belljar.hermetic.record import Record
 from belljar.hermetic.relay import Streams, relayed
 from belljar.hermetic.request import MARK, Request
-from belljar.sandbox import Bind, Outcome, Policy, SandboxError, Trace, is_forbidden, machine
+from belljar.sandbox import SORTED, Bind, Outcome, Policy, SandboxError, Trace, is_forbidden, machine
 from belljar.sandbox import run as run_sandbox
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 SEED = "belljar"
 _OF_RUSTC = "rust-lld"
 """A linker that rustc finds where its toolchain is, and PATH does not."""
-SORTED = "sorted"
-"""How directories list their entries: Policy.listing."""
 
 
 def run(

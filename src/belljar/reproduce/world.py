@@ -13,7 +13,7 @@ from pathlib import Path
 from belljar.hermetic.request import HOME, PROJECT
 from belljar.hermetic.sight import locate
 from belljar.hermetic.variables import EPOCH
-from belljar.sandbox import Bind, Policy, Sandbox, Symlink, Tmpfs, Trace
+from belljar.sandbox import SORTED, Bind, Policy, Sandbox, Symlink, Tmpfs, Trace, machine
 
 CLOCK = 2_051_308_800
 """2035-01-02: files get the real time, and make, meson and tar mind those from the future."""
@@ -45,13 +45,13 @@ class World:
     clock: int = CLOCK
     source_date: int = EPOCH
     timestamps: int = EPOCH
-    processors: int = 2
-    memory: int = 8 << 30
+    processors: int = machine.PROCESSORS
+    memory: int = machine.MEMORY
     jobs: int = 1
-    kernel: str = "6.1.0"
+    kernel: str = machine.RELEASE
     seed: str = "belljar"
     hash_seed: int = 0
-    listing: str = "sorted"
+    listing: str = SORTED
     fixed_addresses: bool = True
     pids: int = 0
     variables: tuple[tuple[str, str], ...] = ()

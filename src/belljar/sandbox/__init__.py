@@ -23,9 +23,10 @@ from belljar.sandbox.operations import (
     Symlink,
     Tmpfs,
 )
-from belljar.sandbox.policy import Blocked, Event, How, Lookup, Policy, Trace, Unseen
+from belljar.sandbox.policy import SORTED, Blocked, Event, How, Lookup, Policy, Trace, Unseen
 
 __all__ = [
+    "SORTED",
     "Bind",
     "Blocked",
     "Devices",

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 
 from belljar.sandbox.chance import Chance
 from belljar.sandbox.clock import MONOTONIC_START, SECOND, TIMESPEC, Clock
-from belljar.sandbox.listing import SORTED, Listing
+from belljar.sandbox.listing import Listing
 from belljar.sandbox.notify import Memory, Request
-from belljar.sandbox.policy import Policy, Unseen
+from belljar.sandbox.policy import SORTED, Policy, Unseen
 from belljar.sandbox.processes import Processes
 
 Handler = Callable[[Request], int | None]

@@ -16,10 +16,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from belljar.sandbox import notify
-from belljar.sandbox.policy import Unseen
+from belljar.sandbox.policy import SORTED, Unseen
 from belljar.sandbox.processes import Processes
 
-SORTED = "sorted"
 _ENTRY = struct.Struct("=QqHB")  # struct linux_dirent64 without its name: inode, offset, length, type
 _MANY = 256
 

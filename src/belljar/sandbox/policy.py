@@ -5,6 +5,9 @@ from enum import StrEnum
 
 from belljar.sandbox.values import value
 
+SORTED = "sorted"
+"""The order of a directory's entries that is by name: Policy.listing."""
+
 
 class Trace(StrEnum):
     """Which calls that name files are told of; each includes the one before it."""
@@ -33,7 +36,7 @@ class Policy:
     `epoch`: where the clock of each program begins, in seconds since 1970 (None: the real clock). `seed`:
     what random numbers follow from (None: they are random). `release`: the kernel's version as uname(2) tells
     it. `processors`, `memory` (in bytes): how much of either the machine seems to have. `listing`: in which
-    order directories list their entries, "sorted" or a word that a shuffled order follows from (None: the
+    order directories list their entries, SORTED or a word that a shuffled order follows from (None: the
     filesystem's). `denied`: names of calls that fail besides those of the filter.
     """
 

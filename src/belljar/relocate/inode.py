@@ -193,12 +193,12 @@ def _copy(
     source: int, target: int, begin: int, info: os.stat_result, end: int, subject: str, shift: int = 0
 ) -> None:
     """Copy what is data in bytes begin..end, `shift` bytes further on in the target."""
-    for first, last in _extents(source, info, begin, end):
+    for first, last in extents(source, info, begin, end):
         if _copy_range(source, target, first, last, shift) < last:
             raise _shorter(subject)
 
 
-def _extents(fd: int, info: os.stat_result, begin: int, end: int) -> Iterator[tuple[int, int]]:
+def extents(fd: int, info: os.stat_result, begin: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield the (begin, end) of what is data there: all of it, unless the file has holes."""
     while begin < end:
         first, last = _next_data(fd, begin, end) if _is_sparse(info) else (begin, end)

@@ -8,7 +8,6 @@ A file is read, never mapped: one that shrinks while it is mapped ends the proce
 names takes its tables only; what is edited is in memory as a whole, which is why there is a limit.
 """
 
-import mmap
 import os
 import posixpath
 from collections.abc import Iterator
@@ -58,11 +57,7 @@ def loader_splices(subject: Subject) -> LoaderEdits:
 
 def _whole(subject: Subject) -> memoryview:
     """Return the file's bytes; zeros where it has shrunk since, which applying the edits will find."""
-    view = memoryview(mmap.mmap(-1, subject.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-    at = 0
-    while at < len(view) and (count := os.preadv(subject.fd, [view[at:]], at)):
-        at += count
-    return view
+    return memoryview(os.pread(subject.fd, subject.size, 0).ljust(subject.size, b"\0"))
 
 
 def _wishes(subject: Subject, elf: Elf) -> Iterator[tuple[Edit, str]]:

@@ -13,7 +13,6 @@ Characters of two and four bytes (UTF-16, UTF-32) are found by the same expressi
 the last letter of an ASCII path both byte orders are the same bytes, so that the order need not be known.
 """
 
-import errno
 import functools
 import itertools
 import os
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from belljar.errors import InputError
+from belljar.relocate.inode import extents
 
 Pair = tuple[bytes, bytes]
 """An old and a new prefix, both absolute and normal."""
@@ -126,7 +126,8 @@ class Moves:
 
     def along(self, fd: int) -> Iterator[Hit]:
         """Yield every place of the open file where an old prefix stands; memory is bounded."""
-        for begin, end in _extents(fd):
+        info = os.fstat(fd)
+        for begin, end in extents(fd, info, 0, info.st_size):
             for hit in self.through(_chunks(fd, begin, end)):
                 yield hit._replace(offset=begin + hit.offset, end=begin + hit.end) if begin else hit
 
@@ -156,23 +157,6 @@ class Moves:
                 parts += [data[done : hit.offset], spelled(hit.pair[1], hit.codec)]
                 done = hit.end
         return b"".join([*parts, data[done:]])
-
-
-def _extents(fd: int) -> Iterator[tuple[int, int]]:
-    """Yield where a file has data, without its holes (lseek(2)): they may be far larger than a disk."""
-    size, end = os.fstat(fd).st_size, 0
-    if size <= _CHUNK:
-        yield 0, size
-        return
-    while end < size:
-        try:
-            begin = os.lseek(fd, end, os.SEEK_DATA)
-            end = os.lseek(fd, begin, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno != errno.ENXIO:  # nothing but a hole follows
-                raise
-            return
-        yield begin, end
 
 
 def _chunks(fd: int, place: int, end: int) -> Iterator[bytes]:

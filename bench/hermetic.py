@@ -4,6 +4,7 @@ import os
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from sandbox import fetched_bwrap, timed
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> int:
         samples: list[list[float]] = [[], [], []]
         for _ in range(runs):
             for kept, command in zip(samples, (ours, theirs, python), strict=True):
-                kept.append(timed(lambda command=command: start(command)))  # type: ignore[misc]
+                kept.append(timed(partial(start, command)))
     run_, bwrap_, python_ = (statistics.median(kept) * 1e3 for kept in samples)
     ratio = run_ / (bwrap_ + python_)
     print(

@@ -5,6 +5,7 @@ But places differ in their offset; else they are of few kinds. So kinds are kept
 numbers. What iterates over rows makes one value at a time.
 """
 
+from abc import abstractmethod
 from array import array
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, Generic, Self, TypeVar, overload
@@ -29,9 +30,9 @@ class Rows(Sequence[_T], Generic[_T, _S]):
         self.shapes = list(shapes)
         self._known = {shape: number for number, shape in enumerate(self.shapes)}
 
+    @abstractmethod
     def item(self, offset: int, shape: _S) -> _T:
         """Make the value that a row stands for."""
-        raise NotImplementedError
 
     def add(self, offset: int, shape: _S) -> None:
         """Put a row behind the others."""

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -136,3 +137,17 @@ def test_scripts_that_came_later_are_freed(prefix):
     assert done.stdout == "here\n"
     doing.unseal(doing.unseal_plan(moved))
     assert (moved / "bin/script").read_text() == f"#!{prefix}/bin/dash\necho here\n"
+
+
+def test_the_command_says_that_it_mended_and_when_there_is_nothing_to_do(prefix):
+    form = record.read(prefix)["form"]
+    words = [sys.executable, "-m", "belljar", "seal", prefix, "--launcher", form]
+
+    def said_by_seal():
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    assert said_by_seal().startswith("nothing to do")
+    (prefix / PRIVATE / "libc.so.6").write_bytes(b"damaged")
+    assert said_by_seal().startswith("mended, ")
+    assert faults(prefix) == {}
+    assert said_by_seal().startswith("nothing to do")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from belljar.cli.talk import format_option, progress, show
+from belljar.cli.talk import counted, format_option, progress, show
 from belljar.errors import UsageError
 
 if TYPE_CHECKING:
@@ -132,7 +132,10 @@ def _options(prefix: Path, wishes: dict[str, Any]) -> "tuple[Options, list[str]]
 
 
 def _summary(sealing: "Sealing") -> list[str]:
-    count, files = len(sealing.programs), len(sealing.bundle.files) if sealing.bundle else 0
-    lines = [f"sealed {count} programs, {files} libraries bundled"] if count else ["nothing to do"]
+    done = f"sealed {counted(len(sealing.programs), 'program')}" if sealing.programs else "mended"
+    lines = ["nothing to do"]
+    if sealing.bundle:
+        count = len(sealing.bundle.files)
+        lines = [f"{done}, {count:,} {'library' if count == 1 else 'libraries'} bundled"]
     lines += [f"{item.path}: left alone: {item.reason}" for item in sealing.left]
     return [*lines, *sealing.notes]

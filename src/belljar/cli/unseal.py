@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from belljar.cli.talk import format_option, progress, show
+from belljar.cli.talk import counted, format_option, progress, show
 
 
 @click.command()
@@ -26,6 +26,6 @@ def command(prefix: Path, dry_run: bool, form: str) -> int:
         plan = doing.unseal_plan(prefix)
         if not dry_run:
             doing.unseal(plan, progress=watch)
-    lines = plan.describe() if dry_run else [f"unsealed {plan.files} files of {prefix}"]
+    lines = plan.describe() if dry_run else [f"unsealed {counted(plan.files, 'file')} of {prefix}"]
     show(form, lines or ["nothing to do"], {"plan": plan.describe()})
     return 1 if plan.changes.refusals else 0

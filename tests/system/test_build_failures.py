@@ -106,6 +106,19 @@ def test_what_was_kept_can_be_entered_with_the_printed_command(script, status, t
     shutil.rmtree(kept)
 
 
+def test_what_is_entered_has_the_clock_the_machine_and_the_random_numbers_of_the_build(tmp_path, place):
+    script = "date +%s | tee date; uname -rn; nproc; od -An -N8 -tx1 /dev/urandom; exit 1"
+    done = belljar("build", "--no-link", "--keep-failed", recipe(tmp_path / "r", script), home=place)
+    log = Path(re.search(r"whole log: (.+)", done.stderr)[1]).read_text()
+    assert log.startswith("2114380800\nlocalhost 6.1.0\n2\n"), log
+    printed = shlex.split(re.search(r"enter it with: (.+)", done.stderr)[1])
+    again = [*printed[:-1], "/bin/sh", "-eu", "/run/belljar/build.sh"]
+    inside = subprocess.run(again, capture_output=True, text=True, env=environment(place), check=False)
+    assert (inside.returncode, inside.stdout) == (1, log)
+    (kept,) = leftovers(place)
+    shutil.rmtree(kept)
+
+
 def test_without_keep_failed_nothing_is_kept(tmp_path, place):
     belljar("build", "--no-link", recipe(tmp_path / "r", "exit 3"), home=place)
     assert leftovers(place) == []

@@ -27,7 +27,8 @@ from test_sandbox_support import (
     output_of,
 )
 
-from belljar.sandbox import Bind, SandboxError, run
+from belljar.sandbox import SORTED, Bind, Policy, SandboxError, Trace, run
+from belljar.sandbox.spec import Spec
 
 SOURCES = str(Path(__file__).parent.parent.parent / "src")
 
@@ -116,7 +117,7 @@ def test_a_sandbox_in_a_sandbox_is_refused_unless_allowed(tmp_path):
     binds = (Bind(source=SOURCES, target="/src"), Bind(source=str(tmp_path), target="/in"))
     outer = replace(BOX, operations=(*BOX.operations, *binds), env={**BOX.env, "PYTHONPATH": "/src"})
     inner_box = replace(BOX, operations=tuple(inner(item) for item in BOX.operations))
-    (tmp_path / "spec.json").write_text(inner_box.to_json())
+    (tmp_path / "spec.json").write_text(Spec(sandbox=inner_box).to_json())
     command = [PYTHON, "-m", "belljar.sandbox", "/in/spec.json", "--", "/bin/sh", "-c", "echo in $(id -u)"]
     text = output_of(outer, ["/bin/sh", "-c", '"$@" 2>&1; echo status $?', "sh", *command])
     assert "user.max_user_namespaces is 0" in text
@@ -135,7 +136,7 @@ def test_an_ordinary_user_may_nest_where_allowed(tmp_path):
     for parent in (tmp_path.parent, tmp_path.parent.parent):
         parent.chmod(0o755)
     inner_box = replace(BOX, operations=tuple(inner(item) for item in BOX.operations))
-    (tmp_path / "spec.json").write_text(inner_box.to_json())
+    (tmp_path / "spec.json").write_text(Spec(sandbox=inner_box).to_json())
     command = [PYTHON, "-m", "belljar.sandbox", "/in/spec.json", "--", "/bin/sh", "-c", "echo in $(id -u)"]
 
     def action():
@@ -158,7 +159,7 @@ def test_an_ordinary_user_may_nest_where_allowed(tmp_path):
 @pytest.fixture
 def spec(tmp_path):
     path = tmp_path / "spec.json"
-    path.write_text(BOX.to_json())
+    path.write_text(Spec(sandbox=BOX).to_json())
     return str(path)
 
 
@@ -193,6 +194,11 @@ def test_a_printed_sandbox_describes_itself(spec):
         ('{"operations": [], "uid": "0"}', "sandbox.uid: not of type int"),
         ('{"operations": [], "uid": -1}', "uid -1: out of range"),
         ('{"operations": [], "typo": 1}', "unknown key 'typo'"),
+        ('{"operations": [], "hostname": "\\ud800"}', "half of a character"),
+        ('{"operations": [], "policy": null}', "policy: not an object"),
+        ('{"operations": [], "policy": {"epoch": "x"}}', "policy.epoch: not of type int | None"),
+        ('{"operations": [], "policy": {"trace": "x"}}', "policy.trace: none of nothing, opened"),
+        ('{"operations": [], "policy": {"processors": 65}}', "processors 65: not 1 to 64"),
     ],
 )
 def test_a_spec_that_makes_no_sense_is_one_clear_line(tmp_path, content, message):
@@ -220,37 +226,75 @@ def test_a_missing_spec_or_program_is_named(spec):
     )
 
 
-def on_terminal(spec, text, keys):
-    """Run a shell text in a printed sandbox on a terminal of its own; return output and status."""
+CLOCK = 2_000_000_000
+SUPERVISED = Policy(trace=Trace.NOTHING, epoch=CLOCK, seed="s", release="1.2.3", processors=3, listing=SORTED)
+DRAW = "date +%s; uname -r; nproc; od -An -N8 -tx1 /dev/urandom"
+
+
+def test_a_printed_policy_holds(tmp_path, spec):
+    plain = program(spec, "--", "/bin/sh", "-c", DRAW).stdout.splitlines()
+    assert abs(int(plain[0]) - time.time()) < 60
+    (tmp_path / "supervised.json").write_text(Spec(sandbox=BOX, policy=SUPERVISED).to_json())
+    shown, again = (program(str(tmp_path / "supervised.json"), "--", "/bin/sh", "-c", DRAW) for _ in "ab")
+    assert shown.stderr == ""
+    assert shown.stdout.splitlines()[:3] == [str(CLOCK), "1.2.3", "3"]
+    assert shown.stdout == again.stdout
+    described = program("--describe", str(tmp_path / "supervised.json")).stdout
+    assert described.startswith(BOX.describe())
+    assert "clock from second 2000000000" in described.splitlines()[-1]
+
+
+@pytest.fixture(params=[None, SUPERVISED], ids=["plain", "supervised"])
+def terminal_spec(request, tmp_path):
+    path = tmp_path / "spec.json"
+    path.write_text(Spec(sandbox=BOX, policy=request.param).to_json())
+    return str(path)
+
+
+def on_terminal(spec, command, *answers):
+    """Run a command in a printed sandbox on a terminal; answers: what is awaited, what is typed."""
     child, terminal = pty.fork()
     if child == 0:
         os.environ["PYTHONPATH"] = SOURCES
-        command = [sys.executable, "-m", "belljar.sandbox", spec, "--", "/bin/sh", "-c", text]
-        os.execv(sys.executable, command)
-    shown, deadline = b"", time.monotonic() + 10
+        os.execv(sys.executable, [sys.executable, "-m", "belljar.sandbox", spec, "--", *command])
+    shown, seen, deadline, pending = b"", 0, time.monotonic() + 20, list(answers)
     while time.monotonic() < deadline:
         if select.select([terminal], [], [], 0.1)[0]:
             try:
                 shown += os.read(terminal, 1000)
             except OSError:
                 break
-        if b"ready" in shown and keys:
-            os.write(terminal, keys)
-            keys = b""
+        if pending and pending[0][0] in shown[seen:]:
+            seen = len(shown)
+            os.write(terminal, pending.pop(0)[1])
     os.close(terminal)
     return shown.decode(), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_the_command_has_the_terminal(spec):
+def test_the_command_has_the_terminal(terminal_spec):
     text = "test -t 0 && echo ready > /dev/tty; read line; echo got $line"
-    shown, status = on_terminal(spec, text, b"word\n")
+    shown, status = on_terminal(terminal_spec, ["/bin/sh", "-c", text], (b"ready", b"word\n"))
     assert "got word" in shown
     assert status == 0
 
 
-def test_ctrl_c_is_for_the_command(spec):
-    shown, status = on_terminal(spec, "trap 'echo caught; exit 9' INT; echo ready; read line", b"\x03")
+def test_ctrl_c_is_for_the_command(terminal_spec):
+    text = "trap 'echo caught; exit 9' INT; echo ready; read line"
+    shown, status = on_terminal(terminal_spec, ["/bin/sh", "-c", text], (b"ready", b"\x03"))
     assert "caught" in shown
     assert status == 9
-    shown, status = on_terminal(spec, "echo ready; sleep 5", b"\x03")
+    shown, status = on_terminal(terminal_spec, ["/bin/sh", "-c", "echo ready; sleep 5"], (b"ready", b"\x03"))
     assert status == 128 + signal.SIGINT
+
+
+def test_a_shell_on_the_terminal_has_job_control(terminal_spec):
+    shown, _ = on_terminal(
+        terminal_spec,
+        ["/bin/sh", "-i"],
+        (b"$ ", b"sh -c 'echo rea\"\"dy; read line; echo got $line'\n"),
+        (b"ready", b"\x1a"),
+        (b"Stopped", b"fg\nword\n"),
+        (b"got word", b"sh -c 'echo aga\"\"in; sleep 60'\n"),
+        (b"again", b"\x03echo status $?; exit\n"),
+    )
+    assert "status 130" in shown

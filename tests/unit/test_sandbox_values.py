@@ -14,12 +14,15 @@ from belljar.sandbox import (
     Devices,
     Directory,
     File,
+    Policy,
     Proc,
     Sandbox,
     SandboxError,
     Symlink,
     Tmpfs,
+    Trace,
 )
+from belljar.sandbox.spec import Spec
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
 PATH = st.lists(st.text("abc.-", min_size=1, max_size=4), max_size=4).map(lambda parts: "/" + "/".join(parts))
@@ -39,6 +42,17 @@ BOXES = st.builds(
     umask=st.integers(0, 0o777),
     nested=st.booleans(),
 )
+POLICIES = st.builds(
+    Policy,
+    trace=st.sampled_from(Trace),
+    epoch=st.none() | st.integers(0, 2**33),
+    seed=st.none() | TEXT,
+    release=st.none() | TEXT,
+    processors=st.none() | st.integers(1, 64),
+    memory=st.none() | st.integers(1 << 20, 1 << 59),
+    listing=st.none() | TEXT,
+    denied=st.lists(TEXT, max_size=2).map(tuple),
+)
 EVERY = Sandbox(
     operations=(
         Bind(source="/usr", target="/usr"),
@@ -55,13 +69,15 @@ EVERY = Sandbox(
 
 
 @settings(max_examples=30, deadline=None)
-@given(BOXES)
-def test_what_is_printed_reads_back_equal(box):
-    assert Sandbox.from_json(box.to_json()) == box
+@given(BOXES, st.none() | POLICIES)
+def test_what_is_printed_reads_back_equal(box, policy):
+    spec = Spec(sandbox=box, policy=policy)
+    assert Spec.from_json(spec.to_json()) == spec
+    assert spec.describe().splitlines()[: len(box.describe().splitlines())] == box.describe().splitlines()
 
 
 def test_undecodable_text_survives_printing():
-    assert Sandbox.from_json(EVERY.to_json()) == EVERY
+    assert Spec.from_json(Spec(sandbox=EVERY).to_json()) == Spec(sandbox=EVERY)
 
 
 @settings(max_examples=30, deadline=None)
@@ -91,12 +107,16 @@ def test_every_operation_is_described_in_one_line():
 )
 def test_any_other_json_is_refused_with_a_value_error(value):
     with pytest.raises(ValueError):
-        Sandbox.from_json(json.dumps(value))
+        Spec.from_json(json.dumps(value))
 
 
 def mutations():
     """Yield the printed sandbox with one value replaced by one of a wrong type, or taken away."""
-    printed = json.loads(EVERY.to_json())
+    printed = json.loads(Spec(sandbox=EVERY, policy=Policy(seed="x")).to_json())
+    for name in printed["policy"]:
+        for wrong in ([None], {}, 1.5, True):
+            yield {**printed, "policy": {**printed["policy"], name: wrong}}
+    yield {**printed, "policy": {**printed["policy"], "typo": 1}}
     for name in printed:
         yield {**printed, name: [None]}
         yield {**printed, name: None}
@@ -114,7 +134,7 @@ def mutations():
 @pytest.mark.parametrize("value", list(mutations()))
 def test_a_value_of_a_wrong_type_is_refused(value):
     with pytest.raises(ValueError):
-        Sandbox.from_json(json.dumps(value))
+        Spec.from_json(json.dumps(value))
 
 
 @pytest.mark.parametrize("target", ["", "usr", "//usr", "/usr/", "/a/../b", "/a/./b", "/a//b", "/a\0b"])

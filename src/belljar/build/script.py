@@ -15,6 +15,7 @@ from belljar.placeholder import PLACEHOLDER
 from belljar.recipe import Recipe
 from belljar.sandbox import Blocked, Policy, Sandbox, SandboxError, run
 from belljar.sandbox import Event as Seen
+from belljar.sandbox.spec import Spec
 from belljar.types import Event, Progress
 
 COMMAND = (SHELL, "-eu", SCRIPT)
@@ -34,10 +35,10 @@ def run_script(
     """
     box = prepare(order, stage, environment, store_root=store_root)
     recipe = order.recipe
-    fsys.write_atomic(stage / "sandbox.json", box.to_json())
+    policy = policy_of(real_clock=order.options.real_clock)
+    fsys.write_atomic(stage / "sandbox.json", Spec(sandbox=box, policy=policy).to_json())
     path = order.home.logs / f"{order.name}{log}.log"
     order.progress(Event(stage="build", subject=str(path)))
-    policy = policy_of(real_clock=order.options.real_clock)
     status = _execute(box, policy, path, order.progress)
     if status != 0:
         raise _failure(recipe, status, path, stage)

@@ -22,6 +22,7 @@ from belljar.reproduce.subject import Subject
 from belljar.reproduce.variation import Influence, world_of
 from belljar.reproduce.world import World
 from belljar.sandbox import Sandbox, SandboxError, run
+from belljar.sandbox.spec import Spec
 from belljar.types import Event, Progress
 
 _APART = 2.2
@@ -143,7 +144,8 @@ class Laboratory:
             locale.compile_into(files / "locale", world.locale)
         started = time.monotonic()
         box = world.sandbox(ready.sandbox, files)
-        fsys.write_atomic(place / "sandbox.json", box.to_json())
+        spec = Spec(sandbox=box, policy=world.policy())
+        fsys.write_atomic(place / "sandbox.json", spec.to_json())
         failure = self._execute(box, world.command(ready.command), world, log)
         if failure is None:
             self.subject.finish(ready)

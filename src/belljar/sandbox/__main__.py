@@ -2,14 +2,16 @@
 
     python -m belljar.sandbox [--describe] SPEC.json -- COMMAND [ARGUMENT]...
 
-SPEC.json is what `Sandbox.to_json` wrote. The command has the caller's streams and terminal. The exit
-status is the command's, 128+n when signal n killed it, and 125 when it was not run.
+SPEC.json is what `Spec.to_json` wrote: a sandbox, and where there is one the policy of its supervisor. The
+command has the caller's streams and terminal. The exit status is the command's, 128+n when signal n
+killed it, and 125 when it was not run.
 """
 
 import signal
 import sys
 
-from belljar.sandbox import Sandbox, SandboxError, run
+from belljar.sandbox import SandboxError, run
+from belljar.sandbox.spec import Spec
 
 _NOT_RUN = 125
 
@@ -22,22 +24,22 @@ def main(arguments: list[str]) -> int:
         return _fail((__doc__ or "").splitlines()[2].strip().join(["usage: ", ""]))
     try:
         with open(path, encoding="utf-8") as file:
-            box = Sandbox.from_json(file.read())
+            spec = Spec.from_json(file.read())
     except OSError as error:
         return _fail(f"error: {path}: {error.strerror}")
     except ValueError as error:
         return _fail(f"error: {path}: {error}")
     if describe:
-        print(box.describe(), flush=True)  # noqa: T201 - what was asked for
-    return _run(box, rest[1:]) if rest else 0
+        print(spec.describe(), flush=True)  # noqa: T201 - what was asked for
+    return _run(spec, rest[1:]) if rest else 0
 
 
-def _run(box: Sandbox, command: list[str]) -> int:
+def _run(spec: Spec, command: list[str]) -> int:
     # The terminal's keys are for the command, as with system(3).
     for key in (signal.SIGINT, signal.SIGQUIT):
         signal.signal(key, signal.SIG_IGN)
     try:
-        status = run(box, command, stdin=0, interactive=True).status
+        status = run(spec.sandbox, command, stdin=0, interactive=True, policy=spec.policy).status
     except SandboxError as error:
         return _fail(f"error: {error}", *([f"hint: {error.hint}"] if error.hint else []))
     return status if status >= 0 else 128 - status

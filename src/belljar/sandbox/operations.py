@@ -12,10 +12,9 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any
 
 from belljar.sandbox import kernel
-from belljar.sandbox.values import fields_of, value
+from belljar.sandbox.values import value
 
 _QUIET = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NODEV
 _NODES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -212,7 +211,8 @@ class File(_Item):
 
 
 Operation = Bind | Tmpfs | Proc | Devices | Directory | Symlink | File
-_KINDS = {kind.__name__.lower(): kind for kind in (Bind, Tmpfs, Proc, Devices, Directory, Symlink, File)}
+KINDS = {kind.__name__.lower(): kind for kind in (Bind, Tmpfs, Proc, Devices, Directory, Symlink, File)}
+"""What operations there are, by the names that a printed sandbox has for them."""
 EMPTY_ROOT = Tmpfs(target="/", mode=0o755)
 """What the others are put into, and read-only in the end, unless one of them makes a root of its own."""
 
@@ -273,60 +273,6 @@ class Sandbox:
         for name, limit in (("uid", _ID_LIMIT), ("gid", _ID_LIMIT), ("umask", 0o1000), ("pids_before", 4096)):
             if not 0 <= getattr(self, name) < limit:
                 yield f"{name} {getattr(self, name)}: out of range"
-
-    def to_json(self) -> str:
-        """Return the sandbox as JSON, for `python -m belljar.sandbox`."""
-        import json
-
-        operations = [
-            {"do": type(operation).__name__.lower(), **dict(fields_of(operation))}
-            for operation in self.operations
-        ]
-        return json.dumps(
-            {**dict(fields_of(self)), "operations": operations, "env": dict(self.env)}, indent=1
-        )
-
-    @classmethod
-    def from_json(cls, text: str) -> "Sandbox":
-        """Read what `to_json` wrote; raises ValueError, naming the key, where it did not."""
-        import json
-
-        try:
-            spec = json.loads(text)
-        except RecursionError:
-            raise ValueError("sandbox: nested too deeply") from None
-        if not (isinstance(spec, dict) and isinstance(spec.get("operations"), list)):
-            raise ValueError("sandbox: not an object with a list `operations`")  # noqa: TRY004 - the text is wrong, not a call
-        env = spec.get("env", {})
-        if not isinstance(env, dict) or not all(isinstance(item, str) for item in env.values()):
-            raise ValueError("env: not an object of strings")
-        operations = tuple(_operation(n, item) for n, item in enumerate(spec["operations"]))
-        return cls(**_checked(cls, spec, "sandbox") | {"operations": operations})
-
-
-def _operation(number: int, item: object) -> Operation:
-    where = f"operations[{number}]"
-    if not isinstance(item, dict) or item.get("do") not in tuple(_KINDS):
-        raise ValueError(f"{where}: `do` is none of {', '.join(_KINDS)}")
-    kind = _KINDS[item["do"]]
-    return kind(**_checked(kind, {name: item[name] for name in item if name != "do"}, where))
-
-
-def _checked(kind: type, words: dict[str, Any], where: str) -> dict[str, Any]:
-    """Return the arguments of a constructor once their names and plain types are right."""
-    from dataclasses import MISSING, fields
-
-    known = {item.name: item for item in fields(kind)}
-    for name, given in words.items():
-        if name not in known:
-            raise ValueError(f"{where}: unknown key {name!r}")
-        wanted = known[name].type
-        if wanted in (str, int, bool) and type(given) is not wanted:
-            raise ValueError(f"{where}.{name}: not of type {getattr(wanted, '__name__', wanted)}")
-    for name, item in known.items():
-        if name not in words and item.default_factory is MISSING:
-            raise ValueError(f"{where}: no {name!r}")
-    return words
 
 
 def _depth(operation: Operation) -> int:

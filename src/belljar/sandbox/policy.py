@@ -62,6 +62,19 @@ class Policy:
             found.add("list")
         return frozenset(found)
 
+    def describe(self) -> str:
+        """Say in one line what programs find otherwise than the kernel has it."""
+        words = [
+            "the machine's clock" if self.epoch is None else f"clock from second {self.epoch}",
+            "random numbers" if self.seed is None else f"random numbers of {self.seed!r}",
+            *([f"kernel {self.release}"] if self.release is not None else []),
+            *([f"{self.processors} CPUs"] if self.processors is not None else []),
+            *([f"{self.memory >> 20} MiB of memory"] if self.memory is not None else []),
+            *([f"directories listed {self.listing}"] if self.listing is not None else []),
+            f"calls filtered{''.join(f', no {name}' for name in self.denied)}",
+        ]
+        return f"supervised: {', '.join(words)}"
+
     def faults(self) -> Iterator[str]:
         """Say what of it makes no sense."""
         if self.epoch is not None and not 0 <= self.epoch < 2**33:

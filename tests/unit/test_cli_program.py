@@ -12,8 +12,8 @@ import pytest
 
 import belljar
 from belljar import errors
-from belljar.cli import entry
-from belljar.cli.entry import COMMANDS
+from belljar.cli import entry, program
+from belljar.cli.program import COMMANDS
 
 SOURCE = str(Path(belljar.__file__).parents[1]) + os.pathsep + os.environ.get("PYTHONPATH", "/nowhere")
 
@@ -214,7 +214,7 @@ def _raising(monkeypatch, error) -> int:
     def fail(**_options):
         raise error
 
-    monkeypatch.setattr(entry.program, "main", fail)
+    monkeypatch.setattr(program.program, "main", fail)
     return entry._run()
 
 

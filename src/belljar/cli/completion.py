@@ -16,7 +16,7 @@ def command(shell: str) -> None:
       eval "$(belljar completion bash)"
       belljar completion fish > ~/.config/fish/completions/belljar.fish
     """
-    from belljar.cli.entry import program
+    from belljar.cli.program import program
 
     kind = get_completion_class(shell)
     if kind is None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from belljar.cli.talk import format_option, printable, progress, show
+from belljar.cli.talk import format_option, progress, show
+from belljar.cli.terminal import printable
 from belljar.errors import UsageError
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _recipe(directory: Path, asked: dict[str, Any], shown: "Progress") -> Callab
 
 
 def _request(directory: Path, asked: dict[str, Any]) -> "Request":
-    from belljar.cli.run import user_profiles
+    from belljar.cli.runner import user_profiles
     from belljar.hermetic.profile import available, choose
     from belljar.hermetic.request import Request
     from belljar.reproduce.subject import usual_command

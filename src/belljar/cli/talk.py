@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from belljar.cli.terminal import printable
 from belljar.types import Event, Progress
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -67,11 +68,6 @@ def place(directory: Path) -> Path:
     return directory.resolve() if ".." in directory.parts else Path.cwd() / directory
 
 
-def colour(text: str, **style: Any) -> str:
-    """Style text, unless NO_COLOR is set: https://no-color.org."""
-    return text if os.environ.get("NO_COLOR") else click.style(text, **style)
-
-
 def counted(number: int, noun: str) -> str:
     """Say how many of a thing there are: `1 change`, `2 changes`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
@@ -84,15 +80,6 @@ def show(form: str, lines: list[str], value: dict[str, Any]) -> None:
     else:
         for line in lines:
             click.echo(printable(line))
-
-
-def printable(text: str) -> str:
-    """Escape what file names and the output of others could do to a terminal, and bytes that are no text."""
-    return "".join(char if char.isprintable() or char == "\t" else _escaped(char) for char in text)
-
-
-def _escaped(char: str) -> str:
-    return f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else ascii(char)[1:-1]
 
 
 @contextlib.contextmanager

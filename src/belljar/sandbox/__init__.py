@@ -24,6 +24,7 @@ from belljar.sandbox.operations import (
     Tmpfs,
 )
 from belljar.sandbox.policy import SORTED, Blocked, Event, How, Lookup, Policy, Trace, Unseen
+from belljar.sandbox.values import value
 
 __all__ = [
     "SORTED",
@@ -47,4 +48,5 @@ __all__ = [
     "Unseen",
     "is_forbidden",
     "run",
+    "value",
 ]

@@ -161,7 +161,7 @@ def test_a_dry_run_runs_nothing(place):
 
 def test_an_interrupt_ends_everything(place):
     words = [sys.executable, "-m", "belljar", "run", "--system", str(system()), "--", "sh", "-c"]
-    script = "echo on; while :; do date > beat; sleep 0.05; done"
+    script = "date > beat; echo on; while :; do date > beat; sleep 0.05; done"
     child = subprocess.Popen(
         [*words, script],
         cwd=place.project,

@@ -13,9 +13,8 @@ import datetime
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from belljar.errors import InputError
 
@@ -27,8 +26,7 @@ _KINDS |= {datetime.date: "a date like 2030-12-31"}
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Issue:
+class Issue(NamedTuple):
     """One problem: the dotted key it is about, its line in the file (from 1, where known), what is wrong."""
 
     key: str

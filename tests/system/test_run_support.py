@@ -178,7 +178,7 @@ for room in ("cli", "hermetic", "sandbox", "elf", "ldso"):
 from belljar.hermetic.profile import available
 profiles = available(pathlib.Path(os.environ['XDG_CONFIG_HOME'], 'belljar/profiles'))
 import belljar.hermetic.plan as plan
-plan.available = lambda config: profiles
+plan.available = lambda config, **_: profiles
 os.setgroups([]); os.setgid(@USER@); os.setuid(@USER@)
 ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # dumpable, as after exec: else /proc/self belongs to root
 from belljar.cli.entry import main

@@ -326,3 +326,19 @@ def test_a_hostile_marker_file_takes_no_time(project, machine, marker, text):
 def test_a_marker_that_is_no_file_is_not_waited_for(project, machine):
     os.mkfifo(project / "go.mod")
     assert plan(asked(project, machine, profile="go")).lock == ""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_profile_is_found_by_each_of_its_markers_as_among_all(project, name):
+    everything = available(None)
+    for marker in everything[name].markers:
+        (project / marker).parent.mkdir(parents=True, exist_ok=True)
+        (project / marker).touch()
+        assert available(None, project=project)[name] == everything[name]
+        (project / marker).unlink()
+        assert name not in available(None, project=project)
+
+
+def test_a_profile_of_the_user_is_read_whatever_the_project_holds(project, tmp_path):
+    (tmp_path / "mine.toml").write_text('markers = ["a"]\n')
+    assert list(available(tmp_path, project=project)) == ["mine"]

@@ -8,7 +8,6 @@ and no network.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from belljar.errors import InputError, UsageError
@@ -18,12 +17,12 @@ from belljar.hermetic.profile import NONE, Profile, available, choose, locked_co
 from belljar.hermetic.reached import exists
 from belljar.hermetic.request import HOME, PROJECT, TOOLS, Request
 from belljar.hermetic.variables import Allowed
-from belljar.sandbox import Bind, Operation, Sandbox
+from belljar.sandbox import Bind, Operation, Sandbox, value
 
 _OWN = ("/", "/dev", "/proc", "/sys", "/run", "/etc", "/usr", "/tmp", PROJECT, HOME)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Step:
     """One command in one sandbox; `make` are directories to be there first, `outputs` what it may write."""
 
@@ -34,7 +33,7 @@ class Step:
     outputs: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Plan:
     """What is going to be done, and what was decided on the way."""
 
@@ -74,8 +73,7 @@ def plan(request: Request) -> Plan:
     if not request.command:
         raise UsageError("run: no command is given", hint="belljar run [OPTIONS] -- CMD...")
     project = projects.check(request.project, request.env.get("HOME"))
-    known = {} if request.profile == NONE else available(request.profiles)
-    profile = choose(known, request.profile, project, request.command)
+    profile = _profile(request, project)
     lock = "" if request.unlocked else require_lock(profile, project)
     allowed = variables.allowed(request.allow_env, request.env)
     steps = (_fetch_step(request, profile, project),) if request.fetch else ()
@@ -93,6 +91,13 @@ def plan(request: Request) -> Plan:
         ),
         hidden=tuple(_hidden(request, profile, project)),
     )
+
+
+def _profile(request: Request, project: Path) -> Profile:
+    if request.profile == NONE:
+        return Profile()
+    known = available(request.profiles, project=project if request.profile is None else None)
+    return choose(known, request.profile, project, request.command)
 
 
 def _build_step(request: Request, profile: Profile, project: Path, allowed: tuple[Allowed, ...]) -> Step:

@@ -10,24 +10,30 @@ list of names, and a list can be read, compared and corrected by somebody who kn
 belljar.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from belljar.errors import InputError, UsageError
-from belljar.schema import Document, Table, nearest
+from belljar.sandbox import value
+
+if TYPE_CHECKING:
+    from belljar.schema import Table
 
 NONE = "none"
 """The name that asks for no profile."""
 _ROOM = Path(__file__).parent / "profiles"
 _MARKER_LIMIT = 1 << 20
 _PATH = r"\.|(?!/)(?!.*(^|/)\.\.?(/|$)).+"
+_WORD = re.compile(r'"([^"/]*)["/]')
+"""A string of a built-in profile, and the first part of a path: a marker is one."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Cache:
     """A directory that the fetch step fills and the build step reads.
 
@@ -46,7 +52,7 @@ class Cache:
         return Path(os.path.normpath(os.path.join(os.path.abspath(top), self.host)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Profile:
     """What one build tool needs; paths of `outputs` and `locks` are relative to the project.
 
@@ -84,14 +90,29 @@ class Profile:
     direct_linkers: tuple[str, ...] = ()
 
 
-def available(config: Path | None) -> dict[str, Profile]:
+def available(config: Path | None, *, project: Path | None = None) -> dict[str, Profile]:
     """Return all profiles by name; those in `config` take the place of built-in ones of their name.
 
-    Raises SchemaError with all that is wrong in a user's file.
+    With a `project`, of the built-in ones only those that have a word for a file there: reading all takes
+    as long as starting a sandbox. Raises SchemaError with all that is wrong in a user's file.
     """
-    own = sorted(_ROOM.glob("*.toml"))
-    users = sorted(config.glob("*.toml")) if config is not None and config.is_dir() else []
-    return {path.stem: _profile(Document.read(path), path.stem) for path in (*own, *users)}
+    own = _files(_ROOM)
+    there = None if project is None else _names(project)
+    if there is not None:
+        own = [path for path in own if not there.isdisjoint(_WORD.findall(path.read_text("utf-8")))]
+    users = _files(config) if config is not None and config.is_dir() else []
+    return {path.stem: _load(path) for path in (*own, *users)}
+
+
+def _files(directory: Path) -> list[Path]:
+    return [directory / name for name in sorted(os.listdir(directory)) if name.endswith(".toml")]
+
+
+def _names(project: Path) -> set[str] | None:
+    """Return what is in a project; None for one that may not be listed."""
+    with contextlib.suppress(OSError):
+        return set(os.listdir(project))
+    return None
 
 
 def choose(
@@ -105,6 +126,8 @@ def choose(
         return Profile()
     if name is not None:
         if name not in profiles:
+            from belljar.schema import nearest
+
             hint = f"there are {', '.join(profiles)} and {NONE}"
             raise UsageError(f"--profile {name}: not known{nearest(name, profiles)}", hint=hint)
         return profiles[name]
@@ -155,11 +178,14 @@ def locked_command(profile: Profile, command: Sequence[str]) -> tuple[str, ...]:
     return (*words[: place + 1], profile.locked, *words[place + 1 :])
 
 
-def _profile(document: Document, name: str) -> Profile:
+def _load(path: Path) -> Profile:
+    from belljar.schema import Document
+
+    document = Document.read(path)
     root = document.root
     lock, fetch = root.table("lock"), root.table("fetch")
     profile = Profile(
-        name=name,
+        name=path.stem,
         title=root.text("title", ""),
         markers=_paths(root, "markers"),
         programs=root.texts("programs"),
@@ -188,7 +214,7 @@ def _profile(document: Document, name: str) -> Profile:
     return profile
 
 
-def _cache(table: Table) -> Cache:
+def _cache(table: "Table") -> Cache:
     return Cache(
         variable=table.text("variable", ""),
         home=table.text("home", match=_PATH, want="a path below the home directory"),
@@ -197,31 +223,31 @@ def _cache(table: Table) -> Cache:
     )
 
 
-def _paths(table: Table, name: str) -> tuple[str, ...]:
+def _paths(table: "Table", name: str) -> tuple[str, ...]:
     values = table.texts(name)
-    for value in values:
-        if not re.fullmatch(_PATH, value) or os.path.normpath(value or "/") != value:
-            table.complain(name, f"{value!r} is not a normal path below the project")
+    for word in values:
+        if not re.fullmatch(_PATH, word) or os.path.normpath(word or "/") != word:
+            table.complain(name, f"{word!r} is not a normal path below the project")
     return values
 
 
-def _absolute(table: Table, name: str) -> tuple[str, ...]:
+def _absolute(table: "Table", name: str) -> tuple[str, ...]:
     values = table.texts(name)
-    for value in values:
-        if not value.startswith("/") or os.path.normpath(value) != value:
-            table.complain(name, f"{value!r} is not an absolute, normal path")
+    for word in values:
+        if not word.startswith("/") or os.path.normpath(word) != word:
+            table.complain(name, f"{word!r} is not an absolute, normal path")
     return values
 
 
-def _begin(table: Table, name: str, starts: tuple[str, ...]) -> tuple[str, ...]:
+def _begin(table: "Table", name: str, starts: tuple[str, ...]) -> tuple[str, ...]:
     values = table.texts(name)
-    for value in values:
-        if not value.startswith(starts):
-            table.complain(name, f"{value!r} does not begin with {' or '.join(starts)}")
+    for word in values:
+        if not word.startswith(starts):
+            table.complain(name, f"{word!r} does not begin with {' or '.join(starts)}")
     return values
 
 
-def _pattern(table: Table, name: str) -> str:
+def _pattern(table: "Table", name: str) -> str:
     text = table.text(name, "")
     try:
         re.compile(text)
@@ -230,7 +256,7 @@ def _pattern(table: Table, name: str) -> str:
     return text
 
 
-def _variables(table: Table, name: str) -> tuple[tuple[str, str], ...]:
+def _variables(table: "Table", name: str) -> tuple[tuple[str, str], ...]:
     values = table.text_values(name)
     for key in values:
         if not _VARIABLE.fullmatch(key):

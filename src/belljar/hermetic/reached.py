@@ -7,13 +7,12 @@ A path is the project's, an input's, a tool's (the system), private (the command
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from belljar.hermetic.request import HOME, PROJECT, TOOLS
-from belljar.sandbox import Blocked, Event, How, Lookup, Unseen
+from belljar.sandbox import Blocked, Event, How, Lookup, Unseen, value
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/etc/alternatives", TOOLS)
 _PRIVATE = ("/tmp", "/dev", "/proc", "/sys", "/run", "/var/tmp")
@@ -55,14 +54,15 @@ def kind_of(path: str, inputs: Iterable[str] = ()) -> Kind:
     return Kind.OUTSIDE
 
 
-@dataclass(slots=True, kw_only=True)
 class Reached:
     """Gathers events: paths by what was wanted of them, calls that were denied, and gaps of the report."""
 
-    inputs: tuple[str, ...] = ()
-    paths: dict[tuple[str, How], bool] = field(default_factory=dict)
-    blocked: list[Blocked] = field(default_factory=list)
-    unseen: list[Unseen] = field(default_factory=list)
+    def __init__(self, inputs: tuple[str, ...] = ()) -> None:
+        """Begin with nothing; `inputs` are the targets that were declared."""
+        self.inputs = inputs
+        self.paths: dict[tuple[str, How], bool] = {}
+        self.blocked: list[Blocked] = []
+        self.unseen: list[Unseen] = []
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
@@ -109,7 +109,7 @@ class Reached:
             yield {"path": path, "how": how.value, "found": found, "kind": kind}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Outside:
     """Something that the command looked for and that is not shown to it.
 

@@ -1,12 +1,11 @@
 """What there is to say of a run: what was let in, what was enforced, what was not, how it ended."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from belljar.hermetic.plan import Plan
 from belljar.hermetic.reached import Outside, Reached
-from belljar.sandbox import Bind
+from belljar.sandbox import Bind, value
 
 if TYPE_CHECKING:
     from belljar.hermetic.tools import Tool
@@ -45,7 +44,7 @@ NOT_WEAKER = (
 """What holds instead, and what does not, where namespaces are forbidden: belljar.sandbox.weaker."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Record:
     """A plan that was carried out: exit status (negative: killed by that signal) and seconds.
 
@@ -57,8 +56,8 @@ class Record:
     status: int
     seconds: float
     step: str
+    reached: Reached
     tools: "tuple[Tool, ...]" = ()
-    reached: Reached = field(default_factory=Reached)
     weaker: bool = False
     disarmed: tuple[str, ...] = ()
     planted: tuple[str, ...] = ()

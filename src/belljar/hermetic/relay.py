@@ -11,12 +11,13 @@ import os
 import select
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from belljar.sandbox import value
 
 _CHUNK = 1 << 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Streams:
     """The descriptors that a command gets as its standard output and error."""
 

@@ -1,8 +1,10 @@
 """What a caller asks for: the command line of `belljar run` as values, and where things lie inside."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+
+from belljar.sandbox import value
 
 PROJECT = "/build"
 """Where the command sees the project, whatever its path on the host: outputs cannot depend on that."""
@@ -15,13 +17,13 @@ MARK = "/run/belljar/run"
 MACHINE = Path("/")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Request:
     """A command, the project it runs in, and what it is let have; `env` is the caller's whole environment."""
 
     command: tuple[str, ...]
     project: Path
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = MappingProxyType({})
     profile: str | None = None
     allow_env: tuple[str, ...] = ()
     read: tuple[str, ...] = ()

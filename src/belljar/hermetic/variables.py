@@ -3,11 +3,11 @@
 import fnmatch
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from belljar.errors import UsageError
 from belljar.hermetic.request import HOME
+from belljar.sandbox import value
 
 EPOCH = 315_619_200
 """1980-01-02 in UTC: the first day that every archive format can hold."""
@@ -35,7 +35,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET = re.compile(r"token|secret|passw|credential|auth|api_?key|private", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Allowed:
     """A variable that was let in by name; `value` is None where the caller has none."""
 

@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import os
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -10,9 +12,10 @@ import pytest
 
 from belljar.build.compare import Aspect
 from belljar.errors import UsageError
-from belljar.reproduce.difference import Difference, differences, matches, of_contents
+from belljar.reproduce.difference import Difference, of_contents
 from belljar.reproduce.evidence import FILE_TIMES, judge
 from belljar.reproduce.parts import parts
+from belljar.reproduce.trees import Compared, Metadata, differences, matches
 from belljar.reproduce.variation import ALL, Kind, chosen, variable, world_of
 from belljar.reproduce.world import World
 from belljar.sandbox import Bind, Sandbox, Symlink, Tmpfs
@@ -142,9 +145,8 @@ def test_a_file_in_one_tree_only_a_link_and_a_bit_are_differences(tmp_path):
         ("only", Aspect.MISSING),
         ("tool", Aspect.EXECUTABLE),
     ]
-    assert (
-        differences(tmp_path / "left", tmp_path / "right", ["only", "l*"], ["only", "tool"])[0].path == "tool"
-    )
+    compared = Compared(ignored=("only", "l*"), only=("only", "tool"))
+    assert differences(tmp_path / "left", tmp_path / "right", compared)[0].path == "tool"
 
 
 def test_patterns_match_names_directories_and_whole_paths():
@@ -243,3 +245,58 @@ def test_the_value_of_a_variable_is_a_mark_only_when_it_is_like_no_other():
     assert variable("A", "a-long-one").marks == ("a-long-one",)
     assert variable("A", "1").marks == ()
     assert variable("A", "12345678").marks == ()
+
+
+def test_what_has_another_name_on_the_other_side_is_one_thing_that_is_called_as_usual(tmp_path):
+    for side, host, date in (("left", "localhost", "20350102"), ("right", "varied-host", "20360204")):
+        (tmp_path / side / f"lib/{host}").mkdir(parents=True)
+        (tmp_path / side / f"lib/{host}/same").write_text("same")
+        (tmp_path / side / f"lib/{host}/other").write_text(f"on {host}")
+        (tmp_path / side / f"built-{date}.txt").write_text(f"of {date}")
+    found = differences(tmp_path / "left", tmp_path / "right")
+    assert [(item.path, item.part, item.after) for item in found] == [
+        ("built-20350102.txt", "name", "built-20360204.txt"),
+        ("built-20350102.txt", "line 1", "of 20360204"),
+        ("lib/localhost", "name", "lib/varied-host"),
+        ("lib/localhost/other", "line 1", "on varied-host"),
+    ]
+
+
+def test_names_that_have_nothing_in_common_are_two_things(tmp_path):
+    for side, name in (("left", "alpha"), ("right", "omega.so")):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / name).write_text(name)
+    found = differences(tmp_path / "left", tmp_path / "right")
+    assert [(item.path, item.aspect) for item in found] == [
+        ("alpha", Aspect.MISSING),
+        ("omega.so", Aspect.MISSING),
+    ]
+
+
+def test_members_with_random_names_are_compared_with_each_other():
+    left, right = (tar_of(names=(f"tmp.{word}", "x")) for word in ("a8Xk2", "Zb91q"))
+    assert found(left, right) == [("(order of members)!line 1", "tmp.a8Xk2", "tmp.Zb91q")]
+
+
+def test_the_name_of_what_only_a_varied_build_makes_is_evidence():
+    made = Difference(path="on-varied-host", before="missing", after="there", aspect=Aspect.MISSING)
+    gone = Difference(path="on-varied-host", before="there", after="missing", aspect=Aspect.MISSING)
+    assert (judge(made, ALL).proved, judge(gone, ALL).proved) == ({"host"}, set())
+
+
+def test_modes_times_and_hard_links_are_compared_when_asked_for(tmp_path):
+    for number, side in enumerate(("left", "right")):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "a").write_text("same")
+        (tmp_path / side / "a").chmod(0o644 - 0o044 * number)
+        os.utime(tmp_path / side / "a", (0, number))
+        link = os.link if number else shutil.copy2
+        link(tmp_path / side / "a", tmp_path / side / "b")
+    assert differences(tmp_path / "left", tmp_path / "right") == ()
+    compared = Compared(ignored=("b",), metadata=frozenset(Metadata))
+    found = differences(tmp_path / "left", tmp_path / "right", compared)
+    assert [(item.part, item.before, item.after) for item in found] == [
+        ("(mode)", "mode 644", "mode 600"),
+        ("(mtime)", "mtime 0", "mtime 1"),
+        ("(hard link)", "hard link none", "hard link of a"),
+    ]

@@ -44,6 +44,12 @@ class _WithCommand(click.Command):
 @click.option("--only", metavar="PATTERN", multiple=True, help="Compare only what is like PATTERN (`*.so`).")
 @click.option("--ignore", metavar="PATTERN", multiple=True, help="Do not compare what is like PATTERN.")
 @click.option("--all", "everything", is_flag=True, help="Compare what build tools write for themselves, too.")
+@click.option(
+    "--metadata",
+    type=click.Choice(["mode", "mtime", "links", "xattr"]),
+    multiple=True,
+    help="Compare this of files, too: what archives keep and artifacts of belljar do not have.",
+)
 @click.option("--strict", is_flag=True, help="A build that depends on SOURCE_DATE_EPOCH is not reproducible.")
 @click.option(
     "--builds", type=click.IntRange(2), default=60, show_default=True, help="How many builds at most."
@@ -102,7 +108,7 @@ def command(directory: Path, *, listed: bool, form: str, is_json: bool, **asked:
 
 def _options_of(asked: dict[str, Any]) -> "Options":
     """Return what the command line says of what is to be varied."""
-    from belljar.reproduce import Options
+    from belljar.reproduce import Metadata, Options
 
     return Options(
         vary=asked["vary"],
@@ -110,6 +116,7 @@ def _options_of(asked: dict[str, Any]) -> "Options":
         variables=tuple(map(_variable, asked["variables"])),
         most=asked["builds"],
         rounds=asked["rounds"],
+        metadata=frozenset(map(Metadata, asked["metadata"])),
         keep=asked["keep"],
     )
 

@@ -8,5 +8,6 @@ behind it in few builds, `reproduce` puts it together. docs/reproduce.md.
 
 from belljar.reproduce.reproduce import Options, reproduce
 from belljar.reproduce.result import Cause, Result
+from belljar.reproduce.trees import Metadata
 
-__all__ = ["Cause", "Options", "Result", "reproduce"]
+__all__ = ["Cause", "Metadata", "Options", "Result", "reproduce"]

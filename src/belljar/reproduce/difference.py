@@ -1,27 +1,23 @@
-"""Where two trees differ: which file, which part of it, and the texts that differ there.
+"""Where two contents of a file differ: which part of it, and the texts that differ there.
 
 A *spot* is a place in terms that mean the same in every build: a file, a part of it, a line. Offsets do not,
 once something before them has another length. What a search counts and attributes are spots.
 """
 
 import difflib
-import fnmatch
-import os
 import re
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 
-from belljar.build import compare
 from belljar.build.compare import Aspect
+from belljar.reproduce.names import paired
 from belljar.reproduce.parts import parts
 
 SHOWN = 240
 """How many characters of a text are kept."""
-_SIZE = 256 << 20
 _LINES, _MANY = 4000, 1000
 _SAMPLES = 8
 _STRINGS = re.compile(rb"[\x20-\x7e]{4,}")
@@ -52,78 +48,34 @@ class Difference:
         return bool(_DERIVED.search(self.part))
 
 
-def differences(
-    left: Path, right: Path, ignored: Sequence[str] = (), only: Sequence[str] = ()
-) -> tuple[Difference, ...]:
-    """Return where two trees differ, by path; left out is what is `ignored`, or not among `only`.
-
-    A pattern is held against the whole path and against each of its components.
-    """
-    found: dict[str, set[Aspect]] = {}
-    for item in compare.compare(left, right):
-        found.setdefault(item.path, set()).add(item.aspect)
-    kept = [path for path in sorted(found) if not matches(path, ignored)]
-    kept = [path for path in kept if not only or matches(path, only)]
-    return tuple(item for path in kept for item in _of_path(path, found[path], left, right))
-
-
-def matches(path: str, patterns: Iterable[str]) -> bool:
-    """Whether a path, or a directory that it lies in, is like one of the patterns."""
-    pieces = path.split("/")
-    tops = ["/".join(pieces[: n + 1]) for n in range(len(pieces))]
-    names = (*tops, *pieces)
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)
-
-
-def _of_path(path: str, aspects: set[Aspect], left: Path, right: Path) -> Iterator[Difference]:
-    here, there = left / path, right / path
-    if Aspect.MISSING in aspects:
-        is_here = os.path.lexists(here)
-        words = ("there", "missing") if is_here else ("missing", "there")
-        yield Difference(path=path, before=words[0], after=words[1], aspect=Aspect.MISSING)
-        return
-    if Aspect.TYPE in aspects:
-        yield Difference(path=path, before=_type(here), after=_type(there), aspect=Aspect.TYPE)
-        return
-    if Aspect.TARGET in aspects:
-        targets = os.readlink(here), os.readlink(there)
-        yield Difference(path=path, before=targets[0], after=targets[1], aspect=Aspect.TARGET)
-    if Aspect.EXECUTABLE in aspects:
-        modes = [f"mode {item.stat().st_mode & 0o777:o}" for item in (here, there)]
-        yield Difference(path=path, before=modes[0], after=modes[1], aspect=Aspect.EXECUTABLE)
-    if aspects & {Aspect.CONTENT, Aspect.SIZE}:
-        left_data, right_data = _read(here), _read(there)
-        yield from of_contents(path, left_data, right_data)
-        if left_data == right_data:
-            sizes = (f"{item.stat().st_size} bytes" for item in (here, there))
-            yield _texts(path, f"after the first {_SIZE >> 20} MiB", *sizes)
-
-
-def _type(path: Path) -> str:
-    return "link" if path.is_symlink() else "directory" if path.is_dir() else "file"
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_SIZE)
-
-
 def of_contents(path: str, left: bytes, right: bytes) -> Iterator[Difference]:
     """Yield where two contents of a file differ; what both sides cannot take apart alike is one part."""
     here, there = parts(left), parts(right)
     if ("" in here) != ("" in there):
         here, there = {"": left}, {"": right}
-    if here == there and left != right:
-        yield _numbers(path, "how it is packed", left, right)
+    there = _renamed(here, there)
+    is_told = False
     for name in dict.fromkeys((*here, *there)):
         if name not in here or name not in there:
             words = ("there", "missing") if name in here else ("missing", "there")
             yield Difference(path=path, part=name, before=words[0], after=words[1], aspect=Aspect.MISSING)
         elif here[name] != there[name]:
             yield from _leaf(path, name, here[name], there[name])
+        is_told = is_told or here.get(name) != there.get(name)
+    if left != right and not is_told:
+        yield _numbers(path, "how it is packed", left, right)
 
 
-def _texts(path: str, part: str, before: str, after: str) -> Difference:
+def _renamed(here: dict[str, bytes], there: dict[str, bytes]) -> dict[str, bytes]:
+    """Return the parts of the other side; what has another name there is called as it is here."""
+    gone = {name: here[name] for name in here.keys() - there.keys()}
+    new = {name: there[name] for name in there.keys() - here.keys()}
+    names = {other: one for one, other in paired(gone, new).items()}
+    return {names.get(name, name): content for name, content in there.items()}
+
+
+def of_texts(path: str, part: str, before: str, after: str) -> Difference:
+    """Return a difference of two texts; of long ones, what is around the place where they begin to differ."""
     return Difference(path=path, part=part, before=_short(before, after), after=_short(after, before))
 
 
@@ -167,18 +119,18 @@ def _lines(path: str, part: str, left: str, right: str) -> Iterator[Difference]:
     if sorted(here) == sorted(there):
         changed = [n for n, (a, b) in enumerate(zip(here, there, strict=True)) if a != b]
         first, last = changed[0], changed[-1] + 1
-        yield _texts(
+        yield of_texts(
             path, _joined(part, "order of lines"), " ".join(here[first:last]), " ".join(there[first:last])
         )
         return
     if part and len(here) == len(there) == 1:
-        yield _texts(path, part, left, right)
+        yield of_texts(path, part, left, right)
         return
     for count, (number, before, after) in enumerate(_hunks(here, there)):
         if count == _MANY:
-            yield _texts(path, _joined(part, "more lines"), before, after)
+            yield of_texts(path, _joined(part, "more lines"), before, after)
             return
-        yield _texts(path, _joined(part, f"line {number + 1}"), before, after)
+        yield of_texts(path, _joined(part, f"line {number + 1}"), before, after)
 
 
 def _joined(part: str, rest: str) -> str:
@@ -208,12 +160,12 @@ def _binary(path: str, part: str, left: bytes, right: bytes) -> Iterator[Differe
     gone, new = _less(here, there), _less(there, here)
     meaning = _meaning(left, right) if len(left) == len(right) else None
     if meaning is not None:
-        yield _texts(path, part, *meaning)
+        yield of_texts(path, part, *meaning)
     elif gone or new:
         for one, two in list(zip_longest(gone, new, fillvalue=b""))[:_SAMPLES]:
-            yield _texts(path, part, one.decode("ascii"), two.decode("ascii"))
+            yield of_texts(path, part, one.decode("ascii"), two.decode("ascii"))
     elif here != there:
-        yield _texts(path, part, " ".join(map(_decoded, here)), " ".join(map(_decoded, there)))
+        yield of_texts(path, part, " ".join(map(_decoded, here)), " ".join(map(_decoded, there)))
     else:
         yield _numbers(path, part, left, right)
 
@@ -228,7 +180,7 @@ def _numbers(path: str, part: str, left: bytes, right: bytes) -> Difference:
     """Return the bytes that differ first, in hexadecimal."""
     at = _first(left, right)
     window = slice(max(0, at - 4), at + 12)
-    return _texts(path, part, f"{left[window].hex(' ')} at {at:#x}", f"{right[window].hex(' ')} at {at:#x}")
+    return of_texts(path, part, f"{left[window].hex(' ')} at {at:#x}", f"{right[window].hex(' ')} at {at:#x}")
 
 
 def _first(left: bytes, right: bytes) -> int:

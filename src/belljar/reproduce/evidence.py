@@ -50,7 +50,7 @@ def judge(item: Difference, varied: Iterable[Influence], now: float | None = Non
     """Return what two texts say, of a build as usual (`before`) and of one with `varied` influences."""
     before, after = item.before, item.after
     if item.aspect is Aspect.MISSING or item.aspect is Aspect.TYPE:
-        return Evidence(kind=Kind.PRESENCE)
+        return Evidence(kind=Kind.PRESENCE, proved=_named(item, varied))
     if item.aspect is Aspect.EXECUTABLE:
         return Evidence(kind=Kind.MODE, likely=_LIKELY[Kind.MODE])
     if item.is_derived:
@@ -70,6 +70,12 @@ def judge(item: Difference, varied: Iterable[Influence], now: float | None = Non
         return Evidence(kind=kinds[min(matching)], likely=matching)
     kind = _form(before, after)
     return Evidence(kind=kind, likely=_LIKELY.get(kind, frozenset()))
+
+
+def _named(item: Difference, varied: Iterable[Influence]) -> frozenset[str]:
+    """Return the influences that have written the name of what a varied build alone has made."""
+    name = f"{item.path}!{item.part}" if item.after == "there" else ""
+    return frozenset(one.name for one in varied if _is_marked(one, "", name))
 
 
 def _is_marked(item: Influence, before: str, after: str) -> bool:

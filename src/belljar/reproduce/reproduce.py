@@ -13,6 +13,7 @@ from belljar.home import Home
 from belljar.reproduce.result import Result, causes_of, shown
 from belljar.reproduce.search import search
 from belljar.reproduce.subject import Subject
+from belljar.reproduce.trees import Metadata
 from belljar.reproduce.trial import Laboratory
 from belljar.reproduce.variation import ALL, Influence, chosen, variable
 from belljar.types import Event, Progress, quiet
@@ -26,8 +27,8 @@ _DIFFOSCOPE_LINES = 400
 class Options:
     """What to vary (empty: all), what not, variables of the environment besides, how many builds at most.
 
-    `rounds` is how many builds with everything varied must show no difference.
-    `keep` is a directory to be made, which gets the tree as usual and the one with everything varied.
+    `rounds` is how many builds with everything varied must show no difference, `metadata` what is compared
+    besides contents. `keep` is a directory to be made, which gets the usual tree and the varied one.
     """
 
     vary: tuple[str, ...] = ()
@@ -35,6 +36,7 @@ class Options:
     variables: tuple[tuple[str, str], ...] = ()
     most: int = 60
     rounds: int = 1
+    metadata: frozenset[Metadata] = frozenset()
     keep: Path | None = None
 
     @property
@@ -60,7 +62,12 @@ def reproduce(
         subject = make(stage / "pristine")
         influences, notes = _possible(influences, subject)
         lab = Laboratory(
-            subject=subject, influences=influences, stage=stage, progress=progress, limit=options.most
+            subject=subject,
+            influences=influences,
+            stage=stage,
+            progress=progress,
+            limit=options.most,
+            metadata=options.metadata,
         )
         found = search(lab, influences, options.rounds)
         differing = lab.seen()

@@ -21,7 +21,7 @@ from belljar.hermetic import project as projects
 from belljar.hermetic import sight
 from belljar.hermetic.plan import Plan
 from belljar.hermetic.request import PROJECT
-from belljar.reproduce.difference import matches
+from belljar.reproduce.trees import matches
 from belljar.sandbox import Bind, Sandbox
 
 LEFT_OVERS = (

@@ -161,3 +161,9 @@ def test_a_planted_cause_is_named_when_it_is_the_only_one(name, tmp_path):
     line, cause = PLANTED[name]
     _, report = reproduced(place_with(tmp_path, line))
     assert causes(report) == {cause}
+
+
+def test_what_a_compiler_draws_does_not_follow_from_the_names_of_its_temporary_files(tmp_path):
+    place = place_with(tmp_path, "gcc -flto -c when.c -D__DATE__= -D__TIME__= -Wno-builtin-macro-redefined")
+    status, report = reproduced(place, "--vary", "host")
+    assert (status, report["differences"]) == (0, [])

@@ -352,8 +352,11 @@ class _Scanner:
         elif first == "{":
             self._inline_table(key)
         else:
+            start = self._at
             while self._text[self._at] not in ",]}#\n":
                 self._at += 1
+            if self._at == start:  # no value: it is not TOML, and an array would find it for ever
+                raise IndexError
 
     def _array(self, key: Key) -> None:
         self._at += 1

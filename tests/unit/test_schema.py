@@ -121,6 +121,11 @@ TOML_PIECES = st.lists(
 ).map("".join)
 
 
+@pytest.mark.parametrize("text", ["a = [}", "a = [1, }", "a = { b = [}", "a = [[}]"])
+def test_the_locator_ends_where_a_value_is_missing(text):
+    assert ("a",) in locate(text)
+
+
 @settings(max_examples=150, deadline=None)
 @given(TOML_PIECES)
 def test_the_locator_agrees_with_the_parser_on_any_text(text):

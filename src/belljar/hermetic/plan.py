@@ -129,12 +129,12 @@ def _build_step(request: Request, profile: Profile, project: Path, allowed: tupl
 def _fetch_step(request: Request, profile: Profile, project: Path) -> Step:
     if not profile.fetch:
         raise UsageError(f"--fetch: the profile {profile.name} has no fetch step")
-    places = [(item.place(request.env), item.inside) for item in profile.caches]
+    places = [(Path(os.path.realpath(item.place(request.env))), item.inside) for item in profile.caches]
     home = request.env.get("HOME") or "/nonexistent"
     seen = [(path.replace("~", home, 1), path.replace("~", HOME, 1)) for path in profile.fetch_sees]
     operations = (
         *_base(request, profile, network=True),
-        *(Bind(source=str(place), target=inside, writable=True) for place, inside in places),
+        *(Bind(source=str(place), target=inside, writable=True, links=False) for place, inside in places),
         *(
             Bind(source=os.path.realpath(path), target=inside)
             for path, inside in seen
@@ -207,7 +207,8 @@ def _writable(request: Request, project: Path) -> tuple[tuple[str, ...], tuple[B
         below = os.path.relpath(path, project)
         if below == ".." or below.startswith("../"):
             source = _existing(name, project)
-            outside.append(Bind(source=source, target=_target(source, project), writable=True))
+            real = os.path.realpath(source)  # the way that is gone again afterwards, by `disarm`
+            outside.append(Bind(source=real, target=_target(source, project), writable=True, links=False))
         else:
             inside.append(below)
     return tuple(inside), tuple(outside)

@@ -19,8 +19,11 @@ from belljar.sandbox import Bind
 
 VERSION_CONTROL = (".git", ".hg", ".svn", ".jj", ".bzr")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_WAY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOOK = stat.S_IRUSR | stat.S_IXUSR
 _MOST_DOORS = 1000
+_LONGEST, _MOST_TOLD = 8192, 10_000
 _SPECIAL = ("/dev", "/proc", "/sys", "/run", "/etc", "/usr", "/boot", "/var/lib")
 _ROOMY = ("/home", "/tmp", "/var", "/opt", "/root", "/srv", "/mnt", "/media", "/var/tmp")
 
@@ -44,21 +47,22 @@ def check(project: Path, home: str | None) -> Path:
 def binds(project: Path, outputs: Iterable[str]) -> tuple[Bind, ...]:
     """Return how the project is shown; `outputs` are normal paths below it, `.` is all of it.
 
-    Raises InputError for an output that is a link or lies behind one.
+    Raises InputError for an output that is a link or lies behind one. None that comes later is followed.
     """
     chosen = tuple(dict.fromkeys(outputs))
     for name in chosen:
         _refuse_links(project, name)
     whole = "." in chosen
-    shown = [Bind(source=str(project), target=PROJECT, writable=whole)]
+    shown = [Bind(source=str(project), target=PROJECT, writable=whole, links=False)]
     for name in VERSION_CONTROL if whole else ():
         if (project / name).is_symlink():
             raise InputError(f"{project / name}: is a link, and what it leads to could not be protected")
         if (project / name).exists():
-            shown.append(Bind(source=str(project / name), target=f"{PROJECT}/{name}"))
+            shown.append(Bind(source=str(project / name), target=f"{PROJECT}/{name}", links=False))
     if not whole:
         shown += [
-            Bind(source=str(project / name), target=f"{PROJECT}/{name}", writable=True) for name in chosen
+            Bind(source=str(project / name), target=f"{PROJECT}/{name}", writable=True, links=False)
+            for name in chosen
         ]
     doors = tuple(itertools.islice(_doors(project), _MOST_DOORS + 1))
     if len(doors) > _MOST_DOORS:
@@ -104,41 +108,62 @@ def disarm(directories: Iterable[Path]) -> tuple[str, ...]:
     """Take the setuid and setgid bits off all files below, and return their paths.
 
     Inside they give nothing, but on the host a file of the caller's with such a bit runs as the caller, for
-    whoever starts it. Links are not followed.
+    whoever starts it. `directories` are real paths. Somebody else may write there at the same moment: no link
+    is followed, what is gone again is passed over, and what is not where it was is not gone into.
     """
-    found = []
-    for directory in filter(Path.is_dir, directories):
+    found: list[str] = []
+    more = 0
+    for directory in directories:
         for descriptor, parts in _each_directory(directory):
             names = _names(descriptor, wanted=os.DirEntry.is_file)
             armed = [name for name in names if _disarm_file(name, descriptor)]
-            found += [os.path.join(*parts, name) for name in armed]
-    return tuple(sorted(found))
+            told = armed[: _MOST_TOLD - len(found)]
+            found += [_shown(parts, name) for name in told]
+            more += len(armed) - len(told)
+    return (*sorted(found), *([f"and {more} more"] if more else []))
+
+
+def _shown(parts: Sequence[str], name: str) -> str:
+    """Return a path; of one that is longer than any that can be opened the middle is left out."""
+    if sum(map(len, parts)) + len(parts) < _LONGEST:
+        return os.path.join(*parts, name)
+    return os.path.join(*parts[:2], "...", *parts[-2:], name)
 
 
 def _disarm_file(name: str, parent: int) -> bool:
-    try:
-        info = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    except PermissionError:  # in a directory of somebody else's
-        return False
+    with contextlib.suppress(OSError):  # in a directory of somebody else's; gone again
+        if not _is_armed(os.stat(name, dir_fd=parent, follow_symlinks=False)):
+            return False
+        file = os.open(name, _FILE, dir_fd=parent)
+        try:
+            info = os.fstat(file)
+            if _is_armed(info):
+                os.chmod(f"/proc/self/fd/{file}", info.st_mode & 0o777)
+                return True
+        finally:
+            os.close(file)
+    return False
+
+
+def _is_armed(info: os.stat_result) -> bool:
     mine = stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid()
-    armed = mine and bool(info.st_mode & (stat.S_ISUID | stat.S_ISGID))
-    if armed:
-        os.chmod(name, info.st_mode & 0o777, dir_fd=parent)
-    return armed
+    return mine and bool(info.st_mode & (stat.S_ISUID | stat.S_ISGID))
 
 
 def _each_directory(top: Path) -> Iterator[tuple[int, Sequence[str]]]:
     """Yield all directories of a tree, each as a descriptor and the parts of its path.
 
     A build can make a tree that is deeper than any path, stack or limit of descriptors: one is open at a
-    time, and `..` leads back. One that may not be read is made readable for its owner; one that belongs to
-    somebody else is left out then, for neither could the build write to it.
+    time, and `..` leads back, unless the directory was moved meanwhile; that ends it. One that may not be
+    read is made readable for its owner; one that belongs to somebody else is left out then, for neither
+    could the build write to it.
     """
-    here = _opened(os.path.realpath(top), None)
+    here = _straight(top)
     if here is None:
         return
     try:
-        parts, pending = [str(top)], [_names(here, wanted=os.DirEntry.is_dir)]
+        parts, trail = [str(top)], [_identity(here)]
+        pending = [_names(here, wanted=os.DirEntry.is_dir)]
         yield here, parts
         while pending:
             name = pending[-1].pop() if pending[-1] else None
@@ -147,33 +172,60 @@ def _each_directory(top: Path) -> Iterator[tuple[int, Sequence[str]]]:
                 os.close(here)
                 here = there
                 parts.append(name)
+                trail.append(_identity(here))
                 pending.append(_names(here, wanted=os.DirEntry.is_dir))
                 yield here, parts
             elif name is None:
-                pending.pop(), parts.pop()
+                pending.pop(), parts.pop(), trail.pop()
                 here = _parent(here) if pending else here
+                if trail and _identity(here) != trail[-1]:
+                    return
     finally:
         os.close(here)
 
 
+def _identity(directory: int) -> tuple[int, int]:
+    info = os.fstat(directory)
+    return info.st_dev, info.st_ino
+
+
 def _names(directory: int, *, wanted: Callable[..., bool]) -> list[str]:
-    with os.scandir(directory) as entries:
+    with contextlib.suppress(OSError), os.scandir(directory) as entries:
         return [entry.name for entry in entries if wanted(entry, follow_symlinks=False)]
+    return []
 
 
-def _opened(name: str, parent: int | None) -> int | None:
-    """Open a directory that one can look through; None where that is forbidden."""
-    info = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    if info.st_uid == os.geteuid() and info.st_mode & _LOOK != _LOOK:
-        os.chmod(name, stat.S_IMODE(info.st_mode) | _LOOK, dir_fd=parent)
+def _straight(path: Path) -> int | None:
+    """Open a directory by its real path; None where it is gone, or a link has come to lie on the way."""
+    here = os.open("/", _WAY)
     try:
-        there = os.open(name, _DIRECTORY, dir_fd=parent)
-    except PermissionError:
+        for part in path.parent.parts[1:]:
+            there = os.open(part, _WAY, dir_fd=here)
+            os.close(here)
+            here = there
+        return _opened(path.name, here)
+    except OSError:
         return None
-    if not os.access(".", os.X_OK, dir_fd=there, effective_ids=True):  # then there is no way back
+    finally:
+        os.close(here)
+
+
+def _opened(name: str, parent: int) -> int | None:
+    """Open a directory that one can look through; None where that is forbidden, or it is gone."""
+    try:
+        there = os.open(name, _WAY, dir_fd=parent)
+    except OSError:
+        return None
+    try:
+        info = os.fstat(there)
+        if info.st_uid == os.geteuid() and info.st_mode & _LOOK != _LOOK:
+            os.chmod(f"/proc/self/fd/{there}", stat.S_IMODE(info.st_mode) | _LOOK)
+        # Without the right to search it there is no way back.
+        return os.open(".", _DIRECTORY, dir_fd=there)
+    except OSError:
+        return None
+    finally:
         os.close(there)
-        return None
-    return there
 
 
 def _parent(here: int) -> int:

@@ -143,7 +143,7 @@ class Record:
         kept = [*plan.withheld, *map(self._short, plan.hidden)]
         lines += [f"kept from it: {', '.join(kept)}"] if kept else []
         lines += self._reached() if self.watched else []
-        lines += [f"setuid bit taken off: {', '.join(self.disarmed)}"] if self.disarmed else []
+        lines += [f"setuid bit taken off: {_few(self.disarmed)}"] if self.disarmed else []
         lines += [f"look at it before you go on: {', '.join(self.planted)} appeared"] if self.planted else []
         return tuple(lines)
 

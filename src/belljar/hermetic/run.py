@@ -49,13 +49,15 @@ def run(
         _prepare(plan, step)
         if identify and step is plan.build:
             inquiry = _inquiry(plan)
-        with relayed(stdout, stderr) as streams:
-            weaker = plan.request.allow_weaker
-            outcome = _execute(
-                step, _policy(plan, step), streams, reached, plan.request.env.get("PATH"), allow_weaker=weaker
-            )
+        try:
+            with relayed(stdout, stderr) as streams:
+                path, weaker = plan.request.env.get("PATH"), plan.request.allow_weaker
+                policy = _policy(plan, step)
+                outcome = _execute(step, policy, streams, reached, path, allow_weaker=weaker)
+        finally:  # however it ends, Ctrl-C included
+            armed = project.disarm(_writable(step))
         seconds += outcome.seconds
-        disarmed += [path.removeprefix(f"{plan.project}/") for path in project.disarm(_writable(step))]
+        disarmed += [path.removeprefix(f"{plan.project}/") for path in armed]
         if outcome.status != 0:
             break
     assert outcome is not None, "a plan has a step"

@@ -119,7 +119,9 @@ class Project:
         projects.make_outputs(sources, self.plan.build.outputs)
         usual = self.plan.build.sandbox
         operations = [
-            replace(item, source=self._moved(item.source, sources)) if isinstance(item, Bind) else item
+            replace(item, source=self._moved(item.source, sources), links=True)
+            if isinstance(item, Bind)
+            else item
             for item in usual.operations
         ]
         for name in self._version_control:

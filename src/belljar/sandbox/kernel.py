@@ -40,6 +40,7 @@ _MOVE_MOUNT_T_SYMLINKS = 0x10
 _MS_PRIVATE = 1 << 18
 _OPEN_TREE_CLONE = 1
 _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+_RESOLVE_NO_SYMLINKS = 4
 _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_DUMPABLE = 4
@@ -52,6 +53,7 @@ _SYS_FSOPEN = 430
 _SYS_FSCONFIG = 431
 _SYS_FSMOUNT = 432
 _SYS_CLOSE_RANGE = 436
+_SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 _SYS_PIVOT_ROOT, _SYS_CAPSET, _SYS_KEYCTL = {"x86_64": (155, 126, 250), "aarch64": (41, 91, 219)}.get(
     os.uname().machine, (-1, -1, -1)
@@ -167,14 +169,31 @@ def _prctl(option: int, value: int) -> None:
 # --- mounts -------------------------------------------------------------------------------------
 
 
-def take(source: str, attributes: int) -> int:
+def find(path: str, *, links: bool = True) -> int:
+    """Return a descriptor of what a path names (O_PATH); without `links` any in the path is an error.
+
+    That is a question for the kernel, openat2(2): whoever looked first could be shown something else then.
+    """
+    if links:
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    how = struct.pack("=QQQ", os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS)
+    found = _libc.syscall(_SYS_OPENAT2, _AT_FDCWD, os.fsencode(path), how, len(how))
+    return check(found, "openat2", path)
+
+
+def take(source: str, attributes: int, *, links: bool = True) -> int:
     """Return a detached copy of `source`, submounts included, with MOUNT_ATTR_* set on all of them.
 
     Unlike with a bind of mount(2), the attributes hold from the first moment and for every submount:
-    open_tree(2), mount_setattr(2) (Linux 5.12).
+    open_tree(2), mount_setattr(2) (Linux 5.12). `links` as in `find`.
     """
-    flags = _AT_RECURSIVE | _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC
-    tree = check(_libc.syscall(_SYS_OPEN_TREE, _AT_FDCWD, os.fsencode(source), flags), "open_tree", source)
+    flags = _AT_RECURSIVE | _AT_EMPTY_PATH | _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC
+    place, name = (_AT_FDCWD, os.fsencode(source)) if links else (find(source, links=False), b"")
+    try:
+        tree = check(_libc.syscall(_SYS_OPEN_TREE, place, name, flags), "open_tree", source)
+    finally:
+        if place >= 0:
+            os.close(place)
     try:
         _set(tree, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, _MountAttributes(attr_set=attributes), source)
     except OSError:

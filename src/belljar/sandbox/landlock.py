@@ -7,7 +7,7 @@ is (stat), the mode, owner and times of files that the user owns, and sockets th
 import ctypes
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from belljar.sandbox import kernel
 
@@ -30,8 +30,17 @@ def version() -> int:
     return max(found, 0)
 
 
-def restrict(*, read: Iterable[str], write: Iterable[str], use: Iterable[str], network: bool) -> None:
+def restrict(
+    *,
+    read: Iterable[str],
+    write: Iterable[str],
+    use: Iterable[str],
+    network: bool,
+    plain: Collection[str] = (),
+) -> None:
     """Leave this process what is at and below paths: to read and execute, to write too, or to use (devices).
+
+    On the way to those that are also in `plain` no link is followed.
 
     Abstract sockets of others and signals to them are out of reach, and without `network` TCP, as far as the
     kernel's version knows these. Raises OSError. No new privileges must be set.
@@ -45,9 +54,9 @@ def restrict(*, read: Iterable[str], write: Iterable[str], use: Iterable[str], n
     ruleset = kernel.check(kernel.call(_CREATE_RULESET, words, size, 0), "landlock_create_ruleset")
     try:
         for path in read:
-            _allow(ruleset, path, _READ)
+            _allow(ruleset, path, _READ, links=path not in plain)
         for path in write:
-            _allow(ruleset, path, rights & ~(_DEVICES_MADE | _IOCTL_DEV))
+            _allow(ruleset, path, rights & ~(_DEVICES_MADE | _IOCTL_DEV), links=path not in plain)
         for path in use:
             _allow(ruleset, path, rights & (_READ_FILE | _WRITE_FILE | _IOCTL_DEV))
         kernel.check(kernel.call(_RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
@@ -55,8 +64,8 @@ def restrict(*, read: Iterable[str], write: Iterable[str], use: Iterable[str], n
         os.close(ruleset)
 
 
-def _allow(ruleset: int, path: str, rights: int) -> None:
-    place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+def _allow(ruleset: int, path: str, rights: int, *, links: bool = True) -> None:
+    place = kernel.find(path, links=links)
     try:
         if not os.path.isdir(f"/proc/self/fd/{place}"):
             rights &= _OF_FILES

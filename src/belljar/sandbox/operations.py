@@ -43,11 +43,16 @@ class _Item:
 
 @value
 class Bind(_Item):
-    """Show a file or directory of the host, read-only unless `writable`, without its devices and setuid."""
+    """Show a file or directory of the host, read-only unless `writable`, without its devices and setuid.
+
+    Without `links` none is followed on the way to the source: where somebody has put one there meanwhile,
+    the sandbox is not set up.
+    """
 
     source: str
     target: str
     writable: bool = False
+    links: bool = True
 
     def describe(self) -> str:
         """Say in one line what is done."""
@@ -55,7 +60,8 @@ class Bind(_Item):
 
     def take(self) -> list[int]:
         """Pick up what it shows: descriptors of detached mounts."""
-        return [kernel.take(self.source, _QUIET | (0 if self.writable else kernel.MOUNT_ATTR_RDONLY))]
+        attributes = _QUIET | (0 if self.writable else kernel.MOUNT_ATTR_RDONLY)
+        return [kernel.take(self.source, attributes, links=self.links)]
 
     def put(self, trees: list[int], target: str) -> None:
         """Add it to the sandbox, which is the root by now."""

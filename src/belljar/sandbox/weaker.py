@@ -46,6 +46,8 @@ class View:
     read: tuple[str, ...]
     write: tuple[str, ...]
     use: tuple[str, ...]
+    plain: tuple[str, ...]
+    """Those of them on the way to which no link is followed."""
     places: tuple[tuple[str, str], ...]
     """(path inside, path on the host), the longest first."""
     private: str
@@ -69,6 +71,7 @@ def view_of(sandbox: Sandbox, private: str) -> View:
         read=(*(item.source for item in shown if not item.writable), *(["/proc"] if Proc in kinds else [])),
         write=(*(item.source for item in shown if item.writable), private),
         use=tuple(f"/dev/{name}" for name in _NODES) if Devices in kinds else (),
+        plain=tuple(item.source for item in shown if not item.links),
         places=tuple(sorted(places.items(), key=lambda pair: len(pair[0]), reverse=True)),
         private=private,
     )
@@ -170,7 +173,9 @@ def _give_up(job: Job, view: View) -> None:
         kernel.give_up_rights(own=False)
         kernel.allow_supervision()
     with Step("landlock"):
-        landlock.restrict(read=view.read, write=view.write, use=view.use, network=job.sandbox.network)
+        landlock.restrict(
+            read=view.read, write=view.write, use=view.use, plain=view.plain, network=job.sandbox.network
+        )
     with Step(f"working directory {job.sandbox.cwd}"):
         os.chdir(view.translate(job.sandbox.cwd))
 

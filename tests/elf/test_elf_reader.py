@@ -4,9 +4,12 @@ import dataclasses
 
 import pytest
 from elf_writer import Made
+from hypothesis import given
+from hypothesis import strategies as st
 
 from belljar.elf import read
 from belljar.elf.const import Binding
+from belljar.elf.interpreter import HEAD, interpreter_extent
 
 FORMS = [(wide, big) for wide in (True, False) for big in (True, False)]
 
@@ -117,3 +120,30 @@ def test_memory_and_bytes_read_alike():
 def test_values_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         read(everything().write()).interpreter = "/x"  # type: ignore[misc]  # what is being tried
+
+
+def named(data):
+    """Return the interpreter by the short way."""
+    offset, size = interpreter_extent(data[:HEAD]) or (0, 0)
+    return data[offset : offset + size].rstrip(b"\0").decode() or None
+
+
+@pytest.mark.parametrize(("wide", "big"), FORMS)
+def test_the_interpreter_is_found_in_the_first_bytes_as_by_reading_all(wide, big):
+    for interpreter in ("/lib/ld.so.1", None):
+        data = dataclasses.replace(everything(wide=wide, big=big), interpreter=interpreter).write()
+        assert named(data) == read(data).interpreter == interpreter
+
+
+@given(st.binary(max_size=200), st.integers(0, 300), st.sampled_from(FORMS))
+def test_whatever_the_bytes_the_short_way_fails_never(noise, at, form):
+    data = bytearray(everything(wide=form[0], big=form[1]).write())
+    data[at : at + len(noise)] = noise
+    offset, size = interpreter_extent(bytes(data)) or (0, 2)
+    assert 0 <= offset < 1 << 63
+    assert 2 <= size <= 4096
+
+
+def test_no_bytes_at_all_name_nothing():
+    for size in range(80):
+        assert interpreter_extent(everything().write()[:size]) is None

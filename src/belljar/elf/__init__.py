@@ -1,22 +1,29 @@
-"""ELF files: bytes in, frozen values out; no input or output."""
+"""ELF files: bytes in, frozen values out; no input or output.
 
-from belljar.elf.errors import ElfError
-from belljar.elf.extents import HEAD, extents_of_relocations, extents_of_segments, extents_of_tables
-from belljar.elf.objects import object_symbols
-from belljar.elf.reader import read
-from belljar.elf.records import (
-    Dynamic,
-    DynamicEntry,
-    Elf,
-    Header,
-    Note,
-    Segment,
-    Symbol,
-    Symbols,
-    VersionDefinition,
-    VersionNeed,
-)
-from belljar.elf.references import Reference, Word, object_references, sections_named, words_of
+What this room shows is loaded when it is asked for: who needs one table need not wait for the reader.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from belljar.elf.errors import ElfError
+    from belljar.elf.extents import HEAD, extents_of_relocations, extents_of_segments, extents_of_tables
+    from belljar.elf.objects import object_symbols
+    from belljar.elf.reader import read
+    from belljar.elf.records import (
+        Dynamic,
+        DynamicEntry,
+        Elf,
+        Header,
+        Note,
+        Segment,
+        Symbol,
+        Symbols,
+        VersionDefinition,
+        VersionNeed,
+    )
+    from belljar.elf.references import Reference, Word, object_references, sections_named, words_of
 
 __all__ = [
     "HEAD",
@@ -42,3 +49,35 @@ __all__ = [
     "sections_named",
     "words_of",
 ]
+
+_ROOMS = {
+    "Dynamic": "records",
+    "DynamicEntry": "records",
+    "Elf": "records",
+    "ElfError": "errors",
+    "HEAD": "extents",
+    "Header": "records",
+    "Note": "records",
+    "Reference": "references",
+    "Segment": "records",
+    "Symbol": "records",
+    "Symbols": "records",
+    "VersionDefinition": "records",
+    "VersionNeed": "records",
+    "Word": "references",
+    "extents_of_relocations": "extents",
+    "extents_of_segments": "extents",
+    "extents_of_tables": "extents",
+    "object_references": "references",
+    "object_symbols": "objects",
+    "read": "reader",
+    "sections_named": "references",
+    "words_of": "references",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the module that has a name of this room (PEP 562)."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)

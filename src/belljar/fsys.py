@@ -100,6 +100,24 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int = 0o644) -> None:
             raise
 
 
+def destination(path: Path) -> Callable[[bytes | str], None]:
+    """Return what puts content at `path`: into the device, pipe or open file that is there, else atomically.
+
+    That is opened now, so that nothing which takes its place later is written into. Raises HostError.
+    """
+    is_named = any(path.absolute().is_relative_to(top) for top in ("/dev", "/proc"))
+    if not is_named and (path.is_file() or not path.exists()):
+        return functools.partial(write_atomic, path)
+    with _explain(path):
+        opened = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+    def put(data: bytes | str) -> None:
+        with _explain(path), os.fdopen(opened, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+
+    return put
+
+
 def remove_tree(path: Path) -> None:
     """Remove a tree, read-only directories included, however deep; a path that is not there is no error.
 
@@ -219,10 +237,10 @@ def _explain(path: Path) -> Iterator[None]:
 def explained(error: OSError, path: Path) -> HostError:
     """Return what an OSError at `path` means to a user, as a HostError with a hint."""
     hints = {
-        errno.ENOSPC: "free some space there, or set BELLJAR_HOME (or --to) to another filesystem",
-        errno.EDQUOT: "your quota there is used up; set BELLJAR_HOME (or --to) to another filesystem",
-        errno.EROFS: "the filesystem is read-only; set BELLJAR_HOME (or --to) to another one",
-        errno.EACCES: "you may not write there; set BELLJAR_HOME (or --to) to a directory of yours",
+        errno.ENOSPC: "free some space there, or choose another filesystem (BELLJAR_HOME, --to)",
+        errno.EDQUOT: "your quota there is used up; choose another filesystem (BELLJAR_HOME, --to)",
+        errno.EROFS: "the filesystem is read-only; choose another one (BELLJAR_HOME, --to)",
+        errno.EACCES: "you may not write there; choose a directory of yours (BELLJAR_HOME, --to)",
     }
     subject = error.filename if isinstance(error.filename, str) else str(path)
     return HostError(f"{subject}: {error.strerror or error}", hint=hints.get(error.errno or 0))

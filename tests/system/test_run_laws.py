@@ -1,5 +1,6 @@
 """What `belljar run` promises about a command: its status, its streams, its surroundings, its report."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
-from test_run_support import Place, hermetic, system
+from test_run_support import Place, belljar, hermetic, system
 
 import belljar as package
 from belljar import api
@@ -252,7 +253,8 @@ def test_a_program_that_would_run_as_the_caller_is_disarmed_however_deep_it_lies
     place.write("deep.py", DEEP)
     report = place.top / "report.json"
     try:
-        done = hermetic(place, "--report", str(report), "--", "python3", "deep.py")
+        subprocess.run([sys.executable, "deep.py"], cwd=place.project, check=True)
+        done = hermetic(place, "--report", str(report), "--", "true")
         assert done.returncode == 0, done.stderr
         assert json.loads(report.read_text())["disarmed"] == ["d/" * 2000 + "shut/armed"]
         hermetic(place, "--report", str(report), "--", "true")
@@ -268,6 +270,19 @@ def test_a_report_is_written_where_it_was_to_be_whatever_the_command_does_to_the
     done = hermetic(place, "--report", str(place.project / "made/x.json"), "--", "sh", "-c", script)
     assert (done.returncode, list(place.home.iterdir())) == (3, [])
     assert "made" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["pipe", "/dev/fd/@"])
+def test_a_report_goes_into_a_pipe_that_is_there_and_does_not_take_its_place(place, name):
+    pipe = place.top / "pipe"
+    os.mkfifo(pipe)
+    with os.fdopen(os.open(pipe, os.O_RDWR), "rb", buffering=0) as end:
+        fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, 1 << 20)
+        path = str(pipe) if name == "pipe" else name.replace("@", str(end.fileno()))
+        words = ["run", "--system", str(system()), "--report", path, "--", "true"]
+        done = belljar(*words, cwd=place.project, env=place.environment(), fds=(end.fileno(),))
+        assert (done.returncode, pipe.is_fifo()) == (0, True), done.stderr
+        assert json.loads(end.read(1 << 20))["status"] == 0
 
 
 def test_a_report_can_go_to_standard_output_and_the_commands_words_then_do_not(place):

@@ -228,14 +228,14 @@ def _new(report: "Report", baseline: Path | None) -> tuple["Finding", ...]:
 
 def _write(report: "Report", options: dict[str, Any]) -> None:
     """Write the files that were asked for."""
-    from belljar.fsys import write_atomic
+    from belljar.fsys import destination
 
     if options["write_baseline"] is not None:
         from belljar.report.baseline import write_baseline
 
         write_baseline(options["write_baseline"], report.findings, report.paths)
     if options["sarif"] is not None:
-        write_atomic(options["sarif"], _sarif(report, options["baseline"]))
+        destination(options["sarif"])(_sarif(report, options["baseline"]))
     if options["html"] is None and options["graph"] is None:
         return
     from belljar.report.graph import graph_of, to_dot
@@ -244,12 +244,12 @@ def _write(report: "Report", options: dict[str, Any]) -> None:
     if options["html"] is not None:
         from belljar.report.html import to_html
 
-        write_atomic(options["html"], to_html(report, graph=graph))
+        destination(options["html"])(to_html(report, graph=graph))
     if options["graph"] is not None:
         from belljar.report.svg import draw
 
         is_dot = options["graph"].suffix in (".dot", ".gv")
-        write_atomic(options["graph"], to_dot(graph) if is_dot else draw(graph).svg)
+        destination(options["graph"])(to_dot(graph) if is_dot else draw(graph).svg)
 
 
 def _print(report: "Report", new: tuple["Finding", ...], options: dict[str, Any]) -> None:

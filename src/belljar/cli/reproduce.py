@@ -247,7 +247,7 @@ def _write(html: Path, result: "Result") -> None:
     from belljar import fsys
     from belljar.report.reproduce_html import to_html
 
-    fsys.write_atomic(html, to_html(result))
+    fsys.destination(html)(to_html(result))
     click.echo(printable(f"belljar reproduce: wrote {html}"), err=True)
 
 
@@ -256,7 +256,7 @@ def _write_json(report: Path, result: "Result") -> None:
 
     from belljar import fsys
 
-    fsys.write_atomic(report, json.dumps(result.to_json(), indent=2) + "\n")
+    fsys.destination(report)(json.dumps(result.to_json(), indent=2) + "\n")
 
 
 def _foresee(directory: Path, options: "Options", asked: dict[str, Any], form: str) -> int:

@@ -4,7 +4,7 @@ It is on the way of every command that runs so: what is imported here, imports l
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,6 @@ from belljar.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from belljar.hermetic.plan import Plan
-    from belljar.hermetic.record import Record
 
 OPTIONS = (
     Option(
@@ -142,32 +141,35 @@ def act(
 def _carry_out(made: "Plan", report: Path | None, *, quiet: bool) -> int:
     from belljar.hermetic.run import run
 
+    put = None if report is None else _destination(report)
     to_stdout = report is not None and str(report) == "-"
-    place = None if report is None or to_stdout else os.stat(report.absolute().parent)
     record = run(made, identify=report is not None or not quiet, stdout=2 if to_stdout else 1)
-    if report is not None:
-        _write(record, None if to_stdout else report, place)
     if not quiet:
         for line in record.lines():
             _say(line)
+    if put is not None:
+        import json
+
+        put(json.dumps(record.to_json(), indent=2) + "\n")
     return record.exit_status
 
 
-def _write(record: "Record", path: Path | None, place: os.stat_result | None) -> None:
-    """Write a report, unless the command has put something else, a link perhaps, in its directory's place."""
-    import json
-
+def _destination(path: Path) -> Callable[[str], None]:
+    """Return where a report goes, as it is before the command runs, which may put a link in its place."""
     from belljar import fsys
 
-    text = json.dumps(record.to_json(), indent=2) + "\n"
-    if path is None:
-        print(text, end="")
-    elif place is not None and os.path.samestat(place, _stat(path.absolute().parent)):
-        fsys.write_atomic(path, text)
-    else:
-        raise InputError(
-            f"--report {path}: the command has replaced this directory, so nothing is written there"
-        )
+    if str(path) == "-":
+        return lambda text: print(text, end="")
+    put, place = fsys.destination(path), _stat(path.absolute().parent)
+
+    def write(text: str) -> None:
+        if not os.path.samestat(place, _stat(path.absolute().parent)):
+            raise InputError(
+                f"--report {path}: the command has replaced this directory, so nothing is written there"
+            )
+        put(text)
+
+    return write
 
 
 def _stat(path: Path) -> os.stat_result:

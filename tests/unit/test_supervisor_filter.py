@@ -1,6 +1,7 @@
 """The filter's laws, by running its BPF: what the kernel would decide for each number and argument."""
 
 import errno
+import itertools
 import os
 import struct
 
@@ -9,7 +10,7 @@ import pytest
 from belljar.sandbox.filter import CLASSES, MACHINES, NESTING, Action, assemble, describe, rules
 from belljar.sandbox.policy import Policy, Trace, decode, encode
 
-from belljar.sandbox.policy import Blocked, How, Lookup, Unseen  # isort: skip
+from belljar.sandbox.policy import Blocked, Disarmed, How, Lookup, Unseen  # isort: skip
 
 ALLOW, NOTIFY, ERRNO, KILL = 0x7FFF0000, 0x7FC00000, 0x00050000, 0x80000000
 NOTIFYING = {name for name, item in CLASSES.items() if item.action is Action.NOTIFY}
@@ -60,7 +61,7 @@ def holds(test, words):
 def tried(rule):
     """Return arguments of all kinds, those in which the rule's tests differ above all."""
     rows = [[0] * 6, [2**64 - 1] * 6]
-    for test in rule.tests:
+    for test in itertools.chain.from_iterable(rule.tests):
         for bits in (test.bits, test.equal or 0, test.bits >> 32 << 32, test.bits & -test.bits):
             for row in rows[:64]:
                 rows.append([bits if at == test.argument else word for at, word in enumerate(row)])
@@ -76,7 +77,7 @@ def test_the_program_decides_each_call_as_its_rule_says(machine, heard, told):
     for rule in found:
         verdicts = set()
         for words in tried(rule):
-            meets = all(holds(test, words) for test in rule.tests)
+            meets = not rule.tests or any(all(holds(test, words) for test in row) for row in rule.tests)
             verdict = decided(program, rule.number, arch=arch, arguments=words)
             assert verdict == (expected(rule, heard=heard) if meets else ALLOW), (rule, words)
             verdicts.add(verdict)
@@ -118,6 +119,12 @@ def test_calls_of_other_abis_do_not_exist(arch):
         ("clock_gettime", (2**64 - 3,), NOTIFY),  # a clock that a device gives
         ("newfstatat", (3, 0, 0, 0x1000), ALLOW),
         ("newfstatat", (3, 0, 0, 0x100), NOTIFY),
+        ("chmod", (0, 0o755), ALLOW),
+        ("chmod", (0, 0o4755), NOTIFY),
+        ("fchmodat", (0, 0o4755, 0o755), ALLOW),
+        ("fchmodat", (0, 0, 0o2755), NOTIFY),
+        ("mknodat", (0, 0, 0o10755), ALLOW),
+        ("mknodat", (0, 0, 0o104755), NOTIFY),
         ("openat", (0, 0, os.O_WRONLY), NOTIFY),
     ],
 )
@@ -138,6 +145,22 @@ def test_arguments_decide_where_a_rule_has_tests(call, arguments, verdict):
 def test_for_random_numbers_alone_only_what_may_open_a_device_is_told(flags, verdict):
     decides("openat", (0, 0, flags), verdict, Policy(trace=Trace.NOTHING, seed="x").classes())
     decides("openat", (0, 0, flags), NOTIFY, Policy(trace=Trace.OPENED, seed="x").classes())
+
+
+@pytest.mark.parametrize("told", [Trace.NOTHING, Trace.ALL])
+@pytest.mark.parametrize("seed", [None, "x"])
+def test_whoever_makes_an_armed_file_is_told_of_whatever_else_is(told, seed):
+    classes = Policy(trace=told, seed=seed).classes()
+    for flags in (os.O_CREAT, os.O_CREAT | os.O_WRONLY, os.O_TMPFILE | os.O_RDWR, -1):
+        for mode in (0o4755, 0o2755, 0o6000, 2**64 - 1):
+            decides("openat", (0, 0, flags & 2**64 - 1, mode), NOTIFY, classes)
+            decides("open", (0, flags & 2**64 - 1, mode), NOTIFY, classes)
+            decides("creat", (0, mode), NOTIFY, classes)
+            decides("fchmodat2", (0, 0, mode, 0), NOTIFY, classes)
+    decides("openat2", (0, 0, 0, 0), NOTIFY, classes)
+    if told is Trace.NOTHING:
+        decides("openat", (0, 0, os.O_CREAT | os.O_WRONLY, 0o1777), ALLOW, classes)
+        decides("openat", (0, 0, os.O_WRONLY, 0o4755), ALLOW, classes)
 
 
 def decides(call, arguments, verdict, told):
@@ -189,6 +212,7 @@ def test_events_survive_the_pipe_however_it_cuts_them():
     events = [
         Lookup(path="/a\nb/\udcff", how=How.READ, found=False, program="/usr/bin/x y", pid=7),
         Blocked(call="bpf", why="because", program="", count=3),
+        Disarmed(path="/a\udcff", program="/p"),
         Unseen(what="it", program="/p"),
     ]
     data = b"".join(map(encode, events))

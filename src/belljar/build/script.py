@@ -13,7 +13,7 @@ from belljar.build.virtual import policy_of
 from belljar.errors import BuildError, HostError, InputError
 from belljar.placeholder import PLACEHOLDER
 from belljar.recipe import Recipe
-from belljar.sandbox import Blocked, Policy, Sandbox, SandboxError, run
+from belljar.sandbox import Blocked, Disarmed, Policy, Sandbox, SandboxError, run
 from belljar.sandbox import Event as Seen
 from belljar.sandbox.spec import Spec
 from belljar.types import Event, Progress
@@ -91,6 +91,8 @@ def _execute(box: Sandbox, policy: Policy, log: Path, progress: Progress) -> int
 
 def _words(event: Seen) -> str:
     """Say in the log what was denied to whom: a script that fails by it would not know."""
+    if isinstance(event, Disarmed):
+        return f"belljar: left out: the setuid bit of {event.path}, for {event.program}\n"
     if not isinstance(event, Blocked):
         return f"belljar: {event}\n"
     times = "once" if event.count == 1 else f"{event.count} times"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from belljar.hermetic.request import HOME, PROJECT, TOOLS
-from belljar.sandbox import Blocked, Event, How, Lookup, Unseen, value
+from belljar.sandbox import Blocked, Disarmed, Event, How, Lookup, Unseen, value
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/etc/alternatives", TOOLS)
 _PRIVATE = ("/tmp", "/dev", "/proc", "/sys", "/run", "/var/tmp")
@@ -62,6 +62,7 @@ class Reached:
         self.inputs = inputs
         self.paths: dict[tuple[str, How], bool] = {}
         self.blocked: list[Blocked] = []
+        self.disarmed: list[Disarmed] = []
         self.unseen: list[Unseen] = []
 
     def __call__(self, event: Event) -> None:
@@ -71,8 +72,18 @@ class Reached:
             self.paths[key] = self.paths.get(key, False) or event.found
         elif isinstance(event, Blocked):
             self.blocked.append(event)
+        elif isinstance(event, Disarmed):
+            self.disarmed.append(event)
         else:
             self.unseen.append(event)
+
+    def left_out(self, project: Path) -> set[str]:
+        """Return the files that are there and did not get a setuid bit; the project's are relative to it."""
+        found = {item.path.removeprefix(f"{PROJECT}/").removeprefix(f"{project}/") for item in self.disarmed}
+        stay = {
+            path for path in found if not path.startswith("/") or kind_of(path, self.inputs) is Kind.INPUT
+        }
+        return {path for path in stay if os.path.lexists(project / path)}
 
     def executed(self) -> tuple[str, ...]:
         """Return the programs that were started, by path inside."""

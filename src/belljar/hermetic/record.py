@@ -48,7 +48,7 @@ NOT_WEAKER = (
 class Record:
     """A plan that was carried out: exit status (negative: killed by that signal) and seconds.
 
-    `disarmed` are files in the outputs whose setuid bits were taken away; `planted` what appeared in
+    `disarmed` are files in the outputs that did not get, or keep, a setuid bit; `planted` what appeared in
     the project and may act later, outside. `weaker`: this machine forbids namespaces (--allow-weaker).
     """
 
@@ -143,7 +143,7 @@ class Record:
         kept = [*plan.withheld, *map(self._short, plan.hidden)]
         lines += [f"kept from it: {', '.join(kept)}"] if kept else []
         lines += self._reached() if self.watched else []
-        lines += [f"setuid bit taken off: {_few(self.disarmed)}"] if self.disarmed else []
+        lines += [f"setuid bit left out: {_few(self.disarmed)}"] if self.disarmed else []
         lines += [f"look at it before you go on: {', '.join(self.planted)} appeared"] if self.planted else []
         return tuple(lines)
 

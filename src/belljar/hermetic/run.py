@@ -69,7 +69,7 @@ def run(
         tools=_identified(inquiry, reached),
         reached=reached,
         weaker=outcome.weaker,
-        disarmed=tuple(disarmed),
+        disarmed=tuple(sorted({*disarmed, *reached.left_out(plan.project)})),
         planted=tuple(sorted(_version_control(plan) - before)),
     )
 

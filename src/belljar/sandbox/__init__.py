@@ -23,7 +23,7 @@ from belljar.sandbox.operations import (
     Symlink,
     Tmpfs,
 )
-from belljar.sandbox.policy import SORTED, Blocked, Event, How, Lookup, Policy, Trace, Unseen
+from belljar.sandbox.policy import SORTED, Blocked, Disarmed, Event, How, Lookup, Policy, Trace, Unseen
 from belljar.sandbox.values import value
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Blocked",
     "Devices",
     "Directory",
+    "Disarmed",
     "Event",
     "File",
     "How",

@@ -96,8 +96,8 @@ link                      86    - allow
 unlink                    87    - allow
 symlink                   88    - allow
 readlink                  89    - link
-chmod                     90    - allow
-fchmod                    91   52 allow
+chmod                     90    - mode
+fchmod                    91   52 mode
 chown                     92    - allow
 fchown                    93   55 allow
 lchown                    94    - allow
@@ -139,7 +139,7 @@ rt_sigqueueinfo          129  138 allow
 rt_sigsuspend            130  133 allow
 sigaltstack              131  132 allow
 utime                    132    - allow
-mknod                    133    - allow
+mknod                    133    - node
 uselib                   134    - gone
 personality              135   92 allow
 ustat                    136    - gone
@@ -265,7 +265,7 @@ inotify_rm_watch         255   28 allow
 migrate_pages            256  238 allow
 openat                   257   56 open
 mkdirat                  258   34 allow
-mknodat                  259   33 allow
+mknodat                  259   33 node
 fchownat                 260   54 allow
 futimesat                261    - allow
 newfstatat               262   79 look
@@ -274,7 +274,7 @@ renameat                 264   38 allow
 linkat                   265   37 allow
 symlinkat                266   36 allow
 readlinkat               267   78 link
-fchmodat                 268   53 allow
+fchmodat                 268   53 mode
 faccessat                269   48 look
 pselect6                 270   72 allow
 ppoll                    271   73 allow
@@ -356,7 +356,7 @@ fspick                   433  433 mounts
 pidfd_open               434  434 allow
 clone3                   435  435 allow
 close_range              436  436 allow
-openat2                  437  437 open
+openat2                  437  437 hidden
 pidfd_getfd              438  438 others
 faccessat2               439  439 look
 process_madvise          440  440 others
@@ -371,7 +371,7 @@ process_mrelease         448  448 allow
 futex_waitv              449  449 allow
 set_mempolicy_home_node  450  450 allow
 cachestat                451  451 allow
-fchmodat2                452  452 allow
+fchmodat2                452  452 mode
 map_shadow_stack         453  453 allow
 futex_wake               454  454 allow
 futex_wait               455  455 allow

@@ -66,7 +66,7 @@ class Test:
 
 
 class Rule(NamedTuple):
-    """What happens at one call; where it has `tests`, only if all hold, and it is allowed otherwise.
+    """What happens at one call; where it has `tests`, only if all of a row hold, and it is allowed otherwise.
 
     A tuple: there are 370, to be made at each start.
     """
@@ -77,7 +77,7 @@ class Rule(NamedTuple):
     action: Action
     why: str
     errno: int = 0
-    tests: tuple[Test, ...] = ()
+    tests: tuple[tuple[Test, ...], ...] = ()
 
     def describe(self) -> str:
         """Say it in one line."""
@@ -107,6 +107,8 @@ CLASSES = {
     "random": _tell("reads random numbers"),
     "machine": _tell("asks what machine this is"),
     "list": _tell("lists a directory"),
+    "mode": _tell("arms a file: it would run as its owner, outside too"),
+    "node": _tell("makes a file that is armed: it would run as its owner, outside too"),
     "ring": _deny(errno.ENOSYS, "opens files unseen by filter and supervisor"),
     "kernel": _deny(errno.EPERM, "changes, instruments or measures the kernel or the machine"),
     "keys": _deny(errno.ENOSYS, "keys are kept outside of all namespaces"),
@@ -118,10 +120,12 @@ CLASSES = {
     "handles": _deny(errno.EPERM, "finds files past the directories that lead to them"),
     "typing": _deny(errno.EPERM, "types into the caller's terminal (TIOCSTI)"),
     "others": Class(action=Action.ALLOW, why="looks into other processes: none but the sandbox's own"),
+    "hidden": _deny(errno.ENOSYS, "has its arguments in memory, where a filter cannot see them"),
     "gone": _deny(errno.ENOSYS, "a relic that programs do without"),
 }
 """By the names that the table of calls uses."""
 
+_ARMED_ONLY = frozenset({"mode", "node"})
 NESTING = frozenset({"mounts", "spaces"})
 """The classes to be allowed where a sandbox is to have sandboxes of its own."""
 
@@ -159,6 +163,20 @@ _TESTS = {
     "newfstatat": _by_name(3),
     "statx": _by_name(2),
 }
+ARMED = 0o6000
+"""The mode bits by which a file runs as its owner or its group: S_ISUID, S_ISGID."""
+MODES = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "mknod": 1, "mknodat": 2, "creat": 1}
+"""Where a call has the mode of a file, whatever else it says."""
+MADE = {"open": 1, "openat": 2}
+"""Where a call has the flags by which a file is made; its mode is the next argument."""
+MAKING = os.O_CREAT | 0o20000000  # __O_TMPFILE without O_DIRECTORY
+_ARMING = {
+    **{call: (Test(argument=at, bits=ARMED),) for call, at in MODES.items()},
+    **{
+        call: (Test(argument=at, bits=MAKING), Test(argument=at + 1, bits=ARMED)) for call, at in MADE.items()
+    },
+}
+"""What holds where a file would be armed: it is always told of."""
 
 
 @functools.cache
@@ -184,14 +202,17 @@ def rules(
 def _rules(
     machine: str, told: frozenset[str], allowed: frozenset[str], never: frozenset[str]
 ) -> tuple[Rule, ...]:
-    silent = {name for name, item in CLASSES.items() if item.action is Action.NOTIFY} - told
+    silent = {name for name, item in CLASSES.items() if item.action is Action.NOTIFY} - told - _ARMED_ONLY
     devices = "device" in told and "open" not in told
     free = (silent | allowed) - ({"open"} if devices else set())
     some = _TESTS | _AS_DEVICE if devices else _TESTS
     found = []
     for call, number, kind in _table(machine):
         item = CLASSES["allow" if kind in free else kind]
-        tests = some.get(call, ()) if item.action is not Action.ALLOW else ()
+        tests = (some[call],) if call in some and item.action is not Action.ALLOW else ()
+        always = item.action is Action.NOTIFY and not tests and kind not in _ARMED_ONLY
+        if call in _ARMING and not always:
+            item, tests = CLASSES[kind], (*tests, _ARMING[call])
         if call in never:
             item, tests = _deny(errno.EPERM, "not in this sandbox"), ()
         found.append(Rule(call, number, kind, item.action, item.why, item.errno, tests))
@@ -239,11 +260,13 @@ def _search(spans: Sequence[tuple[int, bytes]]) -> bytes:
 
 
 def _leaf(rule: Rule, *, heard: bool) -> bytes:
-    code = [_verdict(rule.action, rule.errno, heard=heard)]
-    if rule.tests:
-        code.append(_step(_RETURN, _RET_ALLOW))
-    for test in reversed(rule.tests):
-        code = _tested(test, otherwise=len(code) - 1) + code
+    verdict = _verdict(rule.action, rule.errno, heard=heard)
+    code = [_step(_RETURN, _RET_ALLOW)] if rule.tests else [verdict]
+    for row in reversed(rule.tests):
+        met = [verdict]
+        for test in reversed(row):
+            met = _tested(test, otherwise=len(met)) + met
+        code = met + code
     return b"".join(code)
 
 

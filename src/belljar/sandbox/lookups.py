@@ -16,7 +16,8 @@ from belljar.sandbox.processes import Process, Processes
 from belljar.sandbox.values import value
 
 _MOST = 500_000
-_HERE = -100  # AT_FDCWD
+HERE = -100
+"""AT_FDCWD."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _OWN = ("/proc/self/", "/proc/thread-self/")
 
@@ -36,7 +37,6 @@ CALLS = {
     "open": Names(path=0, flags=1, how=How.READ),
     "creat": Names(path=0, how=How.WRITE),
     "openat": Names(path=1, directory=0, flags=2, how=How.READ),
-    "openat2": Names(path=1, directory=0, flags=2, how=How.READ),
     "execve": Names(path=0, how=How.EXECUTE),
     "execveat": Names(path=1, directory=0, how=How.EXECUTE),
     **dict.fromkeys(("stat", "lstat", "access", "statfs", "readlink", "chdir"), _ASK),
@@ -59,14 +59,11 @@ class Lookups:
         address = request[6 + names.path]
         return self._memory.string(request[1], address) or b"" if address else b""
 
-    def see(self, request: notify.Request, names: Names, path: bytes, *, indirect: bool = False) -> None:
-        """Tell of a call that names `path`, unless it was told; `indirect`: its flags are in memory."""
+    def see(self, request: notify.Request, names: Names, path: bytes) -> None:
+        """Tell of a call that names `path`, unless it was told."""
         how = names.how
         if how is How.READ and names.flags is not None:
-            flags = request[6 + names.flags]
-            if indirect:
-                flags = int.from_bytes(self._memory.read(request[1], flags, 8), "little")
-            how = How.WRITE if flags & _WRITING else How.READ
+            how = How.WRITE if request[6 + names.flags] & _WRITING else How.READ
         task = request[1]
         process = self._processes.of(task)
         try:
@@ -87,9 +84,8 @@ class Lookups:
         task = request[1]
         if names.directory is None:
             return self._processes.cwd(task)
-        number = request[6 + names.directory] & 0xFFFFFFFF
-        number -= (number & 0x80000000) << 1
-        return self._processes.cwd(task) if number == _HERE else self._processes.link(task, f"fd/{number}")
+        number = signed(request[6 + names.directory])
+        return self._processes.cwd(task) if number == HERE else self._processes.link(task, f"fd/{number}")
 
     def _add(self, process: Process, task: int, how: How, path: str) -> None:
         self._tell(
@@ -107,6 +103,12 @@ class Lookups:
         except (OSError, ValueError):
             return False
         return True
+
+
+def signed(word: int) -> int:
+    """Return an argument as an int of C."""
+    low = word & 0xFFFFFFFF
+    return low - ((low & 0x80000000) << 1)
 
 
 def _joined(base: str, path: str) -> str:

@@ -24,7 +24,8 @@ _CONTINUE = 1
 _ADDFD_FLAG_SEND = 1 << 1
 _REQUEST = struct.Struct("=QIIiIQ6Q")
 _RESPONSE = struct.Struct("=QqiI")
-_PIDFD_GETFD = 438
+_PIDFD_GETFD, _OPENAT2 = 438, 437
+_NO_MAGICLINKS = 0x02
 _SECCOMP, _SIGNALFD, _GETDENTS = {"x86_64": (317, 289, 217), "aarch64": (277, 74, 61)}.get(
     os.uname().machine, (-1, -1, -1)
 )
@@ -81,6 +82,12 @@ def fetch(process: int, fd: int) -> int:
         return _check(_syscall(_PIDFD_GETFD, pidfd, fd, 0), "pidfd_getfd")
     finally:
         os.close(pidfd)
+
+
+def find(directory: int, path: bytes, flags: int) -> int:
+    """Open what a path leads to from a directory, but for links of /proc into processes; raises OSError."""
+    how = struct.pack("=QQQ", flags | os.O_CLOEXEC, 0, _NO_MAGICLINKS)
+    return _check(_syscall(_OPENAT2, directory, path, how, len(how)), "openat2")
 
 
 def entries(directory: int) -> bytes:

@@ -124,6 +124,14 @@ class Blocked:
 
 
 @value
+class Disarmed:
+    """A file whose set-user-ID or set-group-ID bit was left out when a program asked for it."""
+
+    path: str
+    program: str
+
+
+@value
 class Unseen:
     """Something that the supervisor could not do: a gap in the report, or in the clock; told once each."""
 
@@ -131,7 +139,7 @@ class Unseen:
     program: str
 
 
-Event = Lookup | Blocked | Unseen
+Event = Lookup | Blocked | Disarmed | Unseen
 
 _FIELDS = 6
 
@@ -143,6 +151,8 @@ def encode(event: Event) -> bytes:
         words = ("lookup", event.path, event.how, int(event.found), event.program, event.pid)
     elif isinstance(event, Blocked):
         words = ("blocked", event.call, event.why, event.program, event.count, "")
+    elif isinstance(event, Disarmed):
+        words = ("disarmed", event.path, event.program, "", "", "")
     else:
         words = ("unseen", event.what, event.program, "", "", "")
     return b"".join(str(word).encode("utf-8", "surrogateescape") + b"\0" for word in words)
@@ -163,4 +173,6 @@ def _event(words: list[str]) -> Event:
         return Lookup(path=one, how=How(two), found=three == "1", program=four, pid=int(five))
     if kind == "blocked":
         return Blocked(call=one, why=two, program=three, count=int(four))
+    if kind == "disarmed":
+        return Disarmed(path=one, program=two)
     return Unseen(what=one, program=two)

@@ -79,6 +79,21 @@ class Processes:
         """Return where a link of a process's directory in /proc leads; raises OSError."""
         return os.readlink(f"{task}/{name}", dir_fd=self._proc)
 
+    def open(self, task: int, name: str) -> int:
+        """Return a descriptor (O_PATH) of what a link of a process's directory in /proc leads to."""
+        return os.open(f"{task}/{name}", os.O_PATH | os.O_CLOEXEC, dir_fd=self._proc)
+
+    def change_mode(self, file: int, mode: int) -> None:
+        """Change the mode of what a descriptor (O_PATH) of ours is; raises OSError."""
+        os.chmod(f"self/fd/{file}", mode, dir_fd=self._proc)
+
+    def path_of(self, file: int) -> str:
+        """Return the path of what a descriptor of ours is, "..." where it is longer than the kernel tells."""
+        try:
+            return os.readlink(f"self/fd/{file}", dir_fd=self._proc)
+        except OSError:
+            return "..."
+
     def exists(self, task: int, name: str) -> bool:
         """Return whether a process's directory in /proc has an entry."""
         try:

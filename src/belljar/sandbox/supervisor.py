@@ -25,8 +25,9 @@ from collections.abc import Callable
 from belljar.sandbox import notify
 from belljar.sandbox.answers import Answers, Handler, RandomFiles
 from belljar.sandbox.executions import Executions
-from belljar.sandbox.filter import MACHINES, NESTING, Action, Rule, assemble, rules, this_machine
+from belljar.sandbox.filter import CLASSES, MACHINES, NESTING, Action, Rule, assemble, rules, this_machine
 from belljar.sandbox.lookups import CALLS, Lookups, Names
+from belljar.sandbox.modes import Modes, arms
 from belljar.sandbox.policy import Blocked, Event, Policy, Unseen, encode
 from belljar.sandbox.processes import Processes
 
@@ -35,6 +36,7 @@ _BUFFERED = 1 << 15
 _IDLE_MILLISECONDS = 200
 _RANDOM_FILES = (b"/dev/urandom", b"/dev/random")
 _UNKNOWN = "not known to belljar"
+_ARMING = CLASSES["node"].why
 
 
 @functools.cache
@@ -78,6 +80,7 @@ class Supervisor:
             policy, names, self._processes, self._memory, own_time=own_time, tell=self._tell
         )
         self._lookups = Lookups(self._processes, self._memory, self._tell)
+        self._modes = Modes(self._processes, self._memory, self._tell)
         chance = self._answers.chance
         self._executions = Executions(
             self._processes,
@@ -93,7 +96,7 @@ class Supervisor:
         self._events = events
         self._buffer: list[bytes] = []
         self._size = 0
-        self._blocked: Counter[tuple[int, str]] = Counter()
+        self._blocked: Counter[tuple[str, str, str]] = Counter()
         self._gaps: set[Unseen] = set()
         self._poll = select.poll()
         self.status = 0
@@ -101,7 +104,7 @@ class Supervisor:
 
     def _chosen(self, policy: Policy) -> dict[int, Callable[[notify.Request], None]]:
         """Return what is done at which number."""
-        answers = self._answers.handlers()
+        answers = {**self._answers.handlers(), **self._modes.handlers()}
         chosen: dict[int, Callable[[notify.Request], None]] = {}
         for rule in self._rules.values():
             if rule.action is not Action.NOTIFY:
@@ -110,7 +113,7 @@ class Supervisor:
                 chosen[rule.number] = self._answering(answers[rule.call])
             elif rule.call == "fchdir":
                 chosen[rule.number] = self._moving
-            else:
+            elif rule.call in CALLS:
                 chosen[rule.number] = self._seeing(rule, CALLS[rule.call], policy)
         return chosen
 
@@ -131,13 +134,16 @@ class Supervisor:
     def _seeing(self, rule: Rule, names: Names, policy: Policy) -> Callable[[notify.Request], None]:
         traced = rule.kind in Policy(trace=policy.trace).classes()
         random = policy.seed is not None and rule.kind == "open"
-        executes, moves, indirect = rule.kind == "execute", rule.kind == "move", rule.call == "openat2"
+        executes, moves = rule.kind == "execute", rule.kind == "move"
 
         def see(request: notify.Request) -> None:
             path = self._lookups.path(request, names)
             if traced:
-                self._lookups.see(request, names, path, indirect=indirect)
-            if random and path in _RANDOM_FILES and self._open_random(request, names, indirect=indirect):
+                self._lookups.see(request, names, path)
+            if random and path in _RANDOM_FILES and self._open_random(request, names):
+                return
+            if arms(rule.call, request):
+                self._deny(request, _ARMING)
                 return
             if executes:
                 self._executions.begin(request)
@@ -184,11 +190,14 @@ class Supervisor:
         except OSError:
             self._listener.go_on(request)  # the process is ending; what denies raises none
 
-    def _deny(self, request: notify.Request) -> None:
-        number = request[3] if request[4] == self._architecture else -1
-        rule = self._rules.get(number)
+    def _deny(self, request: notify.Request, why: str = "") -> None:
+        rule = self._rules.get(request[3]) if request[4] == self._architecture else None
+        call = rule.call if rule else f"system call {request[3]}"
+        if request[4] != self._architecture:
+            call = "system calls of another ABI"
+        why = why or (rule.why or "not in this sandbox" if rule else _UNKNOWN)
         with contextlib.suppress(OSError):
-            self._blocked[number, self._processes.of(request[1]).program] += 1
+            self._blocked[call, why, self._processes.of(request[1]).program] += 1
         self._listener.answer(request, 0, (rule and rule.errno) or (errno.EPERM if rule else errno.ENOSYS))
 
     def _reap(self, init: int) -> bool:
@@ -205,11 +214,9 @@ class Supervisor:
                 return True
             self._executions.changed(task, status)
 
-    def _open_random(self, request: notify.Request, names: Names, *, indirect: bool) -> bool:
+    def _open_random(self, request: notify.Request, names: Names) -> bool:
         """Give out random numbers that follow from the seed, for a device that is opened to be read."""
         flags = request[6 + names.flags] if names.flags is not None else os.O_WRONLY
-        if indirect:
-            flags = int.from_bytes(self._memory.read(request[1], flags, 8), "little")
         chance = self._answers.chance
         if chance is None or flags & (os.O_ACCMODE | os.O_PATH | os.O_DIRECTORY):
             return False
@@ -245,12 +252,8 @@ class Supervisor:
             self._events = None  # the caller listens no more
 
     def _finish(self) -> None:
-        for (number, program), count in sorted(self._blocked.items()):
-            rule = self._rules.get(number)
-            call, why = (rule.call, rule.why) if rule else (f"system call {number}", _UNKNOWN)
-            if number < 0:
-                call = "system calls of another ABI"
-            self._tell(Blocked(call=call, why=why or "not in this sandbox", program=program, count=count))
+        for (call, why, program), count in sorted(self._blocked.items()):
+            self._tell(Blocked(call=call, why=why, program=program, count=count))
         self._flush()
 
 

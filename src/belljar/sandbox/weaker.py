@@ -104,9 +104,7 @@ def keep(job: Job, caller: int, events: int | None) -> NoReturn:
         status = _supervise(job, view, events)
         _kill_all()
     finally:
-        import shutil
-
-        shutil.rmtree(view.private, ignore_errors=True)
+        _remove(view.private)
     if status is not None:
         os.write(PIPE, b"ended\0%d" % status)
     os._exit(0)
@@ -116,6 +114,29 @@ def _private() -> str:
     path = f"{os.environ.get('TMPDIR') or '/tmp'}/belljar-{os.urandom(8).hex()}"
     os.mkdir(path, 0o700)
     return os.path.realpath(path)
+
+
+def _remove(top: str) -> None:
+    """Remove a directory, whatever is in it: what lies deeper is moved up before it is emptied.
+
+    So no path grows and nothing recurses. What cannot be removed is left.
+    """
+    pending = [top]
+    while pending:
+        place = pending.pop()
+        with contextlib.suppress(OSError):
+            os.chmod(place, 0o700)
+            for entry in list(os.scandir(place)):
+                if entry.is_dir(follow_symlinks=False):
+                    os.chmod(entry.path, 0o700)  # or it could not be moved
+                    pending.append(f"{top}/{os.urandom(16).hex()}")
+                    os.rename(entry.path, pending[-1])
+                else:
+                    os.unlink(entry.path)
+            if place != top:
+                os.rmdir(place)
+    with contextlib.suppress(OSError):
+        os.rmdir(top)
 
 
 def _supervise(job: Job, view: View, events: int | None) -> int | None:

@@ -12,9 +12,8 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from belljar.errors import HostError
 from belljar.types import Digest
@@ -23,8 +22,7 @@ CHUNK = 1 << 20
 """How many bytes are read at a time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(NamedTuple):
     """One name in a tree: its path relative to the tree's root, and what lstat says of it."""
 
     path: str

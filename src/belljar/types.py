@@ -2,8 +2,7 @@
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NewType
+from typing import NamedTuple, NewType
 
 Digest = NewType("Digest", str)
 """A SHA-256 in lower-case hexadecimal, 64 characters."""
@@ -21,8 +20,7 @@ class Arch(enum.StrEnum):
         return {"x86_64": "amd64", "aarch64": "arm64"}[self.value]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(NamedTuple):
     """One step of long work, for whoever shows progress: `done` of `total` (0: unknown) units."""
 
     stage: str

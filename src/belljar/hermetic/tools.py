@@ -11,15 +11,15 @@ project brings are not started.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from belljar import fsys
+from belljar.elf.interpreter import HEAD, interpreter_extent
 from belljar.hermetic import sight
 from belljar.hermetic.reached import Kind, kind_of
-from belljar.sandbox import Bind, Policy, Sandbox, SandboxError, Trace, run
+from belljar.sandbox import Bind, Policy, Sandbox, SandboxError, Trace, replace, run, value
 from belljar.types import Digest
 
 _SECONDS, _SECONDS_UNKNOWN = 30, 5
@@ -39,7 +39,7 @@ class Role(StrEnum):
     """By the kernel, for a program: its loader, or what its `#!` line names."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Tool:
     """A file that is executed: the name it was asked for by, its real path inside, hash and version line."""
 
@@ -64,14 +64,15 @@ class Tool:
         }
 
 
-@dataclass(slots=True, kw_only=True)
 class Inquiry:
-    """Gathers tools, each real path once. With `versions` those that no profile knows are asked, too."""
+    """Gathers tools, each real path once."""
 
-    box: Sandbox
-    versions: bool = False
-    tools: dict[str, Tool] = field(default_factory=dict)
-    asked: int = 0
+    def __init__(self, box: Sandbox, *, versions: bool = False) -> None:
+        """Ask in `box`; with `versions` those that no profile knows are asked, too."""
+        self.box = box
+        self.versions = versions
+        self.tools: dict[str, Tool] = {}
+        self.asked = 0
 
     def add(self, program: str, words: Sequence[str] = ()) -> None:
         """Identify a program by name or path; `words`: a command of it that prints its version.
@@ -167,20 +168,13 @@ def _read_only(box: Sandbox) -> Sandbox:
 def _interpreter(host: str) -> str | None:
     """Return what the kernel opens to execute a file: execve(2)."""
     with open(host, "rb") as file:
-        head = file.read(1 << 16)
-    if head.startswith(b"#!"):
-        words = head[2:].split(b"\n", 1)[0].split(None, 1)
-        return os.fsdecode(words[0]) if words else None
-    return _loader(host) if head.startswith(b"\x7fELF") else None
-
-
-def _loader(host: str) -> str | None:
-    from belljar.elf import ElfError, read
-    from belljar.ldso.image import image_of
-
-    with open(host, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        try:
-            return read(memoryview(image_of(file.fileno(), size)), exports=False).interpreter
-        except ElfError:
+        head = file.read(HEAD)
+        if head.startswith(b"#!"):
+            words = head[2:].split(b"\n", 1)[0].split(None, 1)
+            return os.fsdecode(words[0]) if words else None
+        extent = interpreter_extent(head)
+        if extent is None:
             return None
+        offset, size = extent
+        file.seek(offset)
+        return os.fsdecode(file.read(size).split(b"\0", 1)[0]) or None

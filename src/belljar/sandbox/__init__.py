@@ -24,7 +24,7 @@ from belljar.sandbox.operations import (
     Tmpfs,
 )
 from belljar.sandbox.policy import SORTED, Blocked, Disarmed, Event, How, Lookup, Policy, Trace, Unseen
-from belljar.sandbox.values import value
+from belljar.sandbox.values import replace, value
 
 __all__ = [
     "SORTED",
@@ -48,6 +48,7 @@ __all__ = [
     "Trace",
     "Unseen",
     "is_forbidden",
+    "replace",
     "run",
     "value",
 ]

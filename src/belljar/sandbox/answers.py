@@ -11,13 +11,16 @@ import select
 import struct
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-from belljar.sandbox.chance import Chance
 from belljar.sandbox.clock import MONOTONIC_START, SECOND, TIMESPEC, Clock
 from belljar.sandbox.listing import Listing
 from belljar.sandbox.notify import Memory, Request
 from belljar.sandbox.policy import SORTED, Policy, Unseen
 from belljar.sandbox.processes import Processes
+
+if TYPE_CHECKING:
+    from belljar.sandbox.chance import Chance
 
 Handler = Callable[[Request], int | None]
 
@@ -48,7 +51,7 @@ class Answers:
         self._memory = memory
         self._ahead = MONOTONIC_START * SECOND - time.monotonic_ns() if own_time else 0
         self.clock = None if policy.epoch is None else Clock(policy.epoch)
-        self.chance = None if policy.seed is None else Chance(policy.seed, processes)
+        self.chance = None if policy.seed is None else _chance(policy.seed, processes)
         self._listing = Listing(policy.listing or SORTED, processes, memory, tell)
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -156,6 +159,12 @@ class Answers:
             request[6],
             _INFO.pack(MONOTONIC_START, 0, 0, 0, most, most // 2, 0, 0, 0, 0, 1, 0, 0, 0, 1),
         )
+
+
+def _chance(seed: str, processes: Processes) -> "Chance":
+    from belljar.sandbox.chance import Chance  # it loads OpenSSL
+
+    return Chance(seed, processes)
 
 
 class RandomFiles:

@@ -28,7 +28,7 @@ from belljar.sandbox import inside, kernel
 from belljar.sandbox.diagnosis import SandboxError, Step, is_forbidden
 from belljar.sandbox.operations import Sandbox
 from belljar.sandbox.policy import Event, Policy, decode
-from belljar.sandbox.values import value
+from belljar.sandbox.values import replace, value
 
 _WATCH_SECONDS = 0.2
 _SIGNALS = signal.valid_signals()
@@ -89,8 +89,6 @@ def run(
             raise
         refusal = error
     try:
-        from dataclasses import replace
-
         return _run(replace(job, weaker=True), timeout, watch, on_event)
     except SandboxError as error:
         error.hint = error.hint or refusal.hint
@@ -145,10 +143,9 @@ def _check(job: inside.Job) -> None:
         for fault in job.policy.faults():
             raise SandboxError("policy", fault)
         with Step("supervisor"):
-            # The keeper cannot import any more, and has no time to lose.
-            from belljar.sandbox.supervisor import program_of
+            from belljar.sandbox.supervisor import prepare
 
-            program_of(job.policy, nested=job.sandbox.nested)
+            prepare(job.policy, nested=job.sandbox.nested)
     if not job.argv:
         raise SandboxError("command", "empty")
     for name, fd in zip(("stdin", "stdout", "stderr"), job.streams, strict=True):

@@ -16,6 +16,7 @@ of: `Trace.ALL` doubles the time of a compiler, which resolves every directory o
 import contextlib
 import errno
 import functools
+import importlib
 import os
 import select
 import signal
@@ -46,6 +47,13 @@ def program_of(policy: Policy, *, nested: bool) -> bytes:
     Made once, by the caller: what is forked from it has it at hand.
     """
     return assemble(_rules_of(policy, nested=nested), this_machine(), heard=True)
+
+
+def prepare(policy: Policy, *, nested: bool) -> None:
+    """Load and make what the keeper will need: it is outside the host's root, and cannot import any more."""
+    program_of(policy, nested=nested)
+    if policy.seed is not None:
+        importlib.import_module("belljar.sandbox.chance")
 
 
 def _rules_of(policy: Policy, *, nested: bool) -> tuple[Rule, ...]:

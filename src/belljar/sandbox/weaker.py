@@ -28,7 +28,7 @@ from belljar.sandbox.inside import PIPE, Job, become, limit, report_failure
 from belljar.sandbox.operations import Bind, Devices, Proc, Sandbox, Tmpfs
 from belljar.sandbox.policy import Policy, Trace
 from belljar.sandbox.supervisor import ALL_CHILDREN, Supervisor, program_of
-from belljar.sandbox.values import value
+from belljar.sandbox.values import replace, value
 
 DENIED = (
     *("ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "process_madvise"),
@@ -203,8 +203,6 @@ def _give_up(job: Job, view: View) -> None:
 
 def _policy(job: Job) -> Policy:
     """Return the policy with what is denied besides; the same for the filter and for the supervisor."""
-    from dataclasses import replace
-
     denied = (*DENIED, *(() if job.sandbox.network else ("socket",)))
     policy = job.policy or Policy(trace=Trace.NOTHING)
     return replace(policy, denied=(*policy.denied, *denied))

@@ -55,14 +55,57 @@ def test_streams_are_carried_whole_and_in_order(place):
     assert done.stderr == "words\n"
 
 
+def started(place, script, *options, **streams):
+    """Start `belljar run -- sh -c script` with chosen streams."""
+    words = [sys.executable, "-m", "belljar", "run", "-q", "--system", str(system()), *options]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.Popen([*words, "--", "sh", "-c", script], cwd=place.project, env=env, **streams)
+
+
 def test_one_stream_for_both_keeps_the_order(place):
     log = place.top / "log"
     with log.open("wb") as file:
-        words = [sys.executable, "-m", "belljar", "run", "-q", "--system", str(system()), "--", "sh", "-c"]
         script = "for n in 1 2 3; do echo $n; echo -$n >&2; done"
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        subprocess.run([*words, script], cwd=place.project, stdout=file, stderr=file, env=env, check=True)
+        assert started(place, script, stdout=file, stderr=file).wait() == 0
     assert log.read_text().split() == ["1", "-1", "2", "-2", "3", "-3"]
+
+
+def test_what_cannot_be_written_is_not_lost_in_silence(place):
+    with open("/dev/full", "wb") as full:
+        child = started(place, "echo words", stdout=full, stderr=subprocess.PIPE)
+        assert b"No space left" in child.communicate()[1]
+    assert child.returncode == 4
+
+
+def test_a_reader_that_goes_away_ends_what_writes_to_it_and_nothing_else(place):
+    script = "(while :; do echo words; done); echo ended by $? >&2"
+    child = started(place, script, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout.readline() == b"words\n"
+    child.stdout.close()
+    assert (child.stderr.read(), child.wait()) == (b"ended by 141\n", 0)
+    child.stderr.close()
+
+
+def test_a_stream_that_does_not_wait_or_is_closed_loses_nothing_that_can_be_kept(place):
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    child = started(place, "seq 1 100000", stdout=writer)
+    os.close(writer)
+    time.sleep(1)
+    with open(reader, "rb") as file:
+        assert file.read() == b"".join(b"%d\n" % n for n in range(1, 100001))
+    assert child.wait() == 0
+    closed = [
+        "sh",
+        "-c",
+        'exec "$@" >&-',
+        "sh",
+        *started(place, "true").args[:-1],
+        "echo lost; echo kept >&2",
+    ]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(closed, cwd=place.project, env=env, stderr=subprocess.PIPE, check=True)
+    assert done.stderr == b"kept\n"
 
 
 PROBE = """

@@ -3,18 +3,22 @@
 The command gets pipes: it cannot see whether somebody watches (colours, window size), nor reopen a file
 that a stream is by /proc/self/fd/1. A process of its own carries the bytes; where both streams lead to
 one place, one pipe keeps their order. It ends with the last writer, and takes none of the terminal's
-signals, so nothing is lost.
+signals, so nothing is lost. Where nobody reads, the command learns it from its own pipe, as it would without
+belljar; where a byte cannot be written otherwise (a full disk), the caller is told.
 """
 
 import contextlib
+import errno
 import os
 import select
 import signal
 from collections.abc import Iterator
 
+from belljar.errors import HostError
 from belljar.sandbox import value
 
 _CHUNK = 1 << 16
+_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 
 
 @value
@@ -27,45 +31,81 @@ class Streams:
 
 @contextlib.contextmanager
 def relayed(stdout: int = 1, stderr: int = 2) -> Iterator[Streams]:
-    """Give pipes whose other ends are carried to `stdout` and `stderr`, all of it by the end of the block."""
-    targets = (stdout,) if _same(stdout, stderr) else (stdout, stderr)
-    pipes = [os.pipe() for _ in targets]
-    carrier = os.fork()
-    if carrier == 0:
-        _carry({reader: target for (reader, _), target in zip(pipes, targets, strict=True)}, pipes)
-    for reader, _ in pipes:
-        os.close(reader)
-    try:
-        yield Streams(stdout=pipes[0][1], stderr=pipes[-1][1])
-    finally:
-        for _, writer in pipes:
-            os.close(writer)
-        os.waitpid(carrier, 0)
+    """Give pipes whose other ends are carried to `stdout` and `stderr`, all of it by the end of the block.
+
+    What goes to a descriptor that is closed is dropped. Raises HostError where something was lost.
+    """
+    with _open(stdout) as out, _open(stderr) as err:
+        targets = (out,) if os.path.sameopenfile(out, err) else (out, err)
+        pipes = [os.pipe() for _ in targets]
+        carrier = os.fork()
+        if carrier == 0:
+            _carry({reader: target for (reader, _), target in zip(pipes, targets, strict=True)}, pipes)
+        for reader, _ in pipes:
+            os.close(reader)
+        try:
+            yield Streams(stdout=pipes[0][1], stderr=pipes[-1][1])
+        finally:
+            for _, writer in pipes:
+                os.close(writer)
+            failure = os.waitstatus_to_exitcode(os.waitpid(carrier, 0)[1])
+    if failure:
+        raise HostError(f"what the command says cannot be written: {os.strerror(failure)}")
 
 
-def _same(first: int, second: int) -> bool:
+@contextlib.contextmanager
+def _open(fd: int) -> Iterator[int]:
+    """Give a descriptor, or one that takes everything where it is closed."""
     try:
-        return os.path.samestat(os.fstat(first), os.fstat(second))
+        os.fstat(fd)
     except OSError:
-        return False
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            yield null
+        finally:
+            os.close(null)
+    else:
+        yield fd
 
 
 def _carry(targets: dict[int, int], pipes: list[tuple[int, int]]) -> None:
-    """Copy until every pipe is at its end, then end the process; never returns."""
+    """Copy until every pipe is at its end, then end the process with an errno or 0; never returns."""
+    failure = 0
     try:
-        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        signal.signal(
-            signal.SIGPIPE, signal.SIG_DFL
-        )  # nobody reads: the command is to learn it from its pipe
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         for _, writer in pipes:
             os.close(writer)
+        poll = select.poll()
+        for reader in targets:
+            poll.register(reader, select.POLLIN)
         while targets:
-            for reader in select.select(list(targets), [], [])[0]:
-                chunk = os.read(reader, _CHUNK)
-                if not chunk:
+            for reader, _ in poll.poll():
+                goes_on, number = _copy(reader, targets[reader])
+                failure = failure or number
+                if not goes_on:
+                    poll.unregister(reader)
+                    os.close(reader)
                     del targets[reader]
-                while chunk:
-                    chunk = chunk[os.write(targets[reader], chunk) :]
     finally:
-        os._exit(0)
+        os._exit(failure)
+
+
+def _copy(reader: int, target: int) -> tuple[bool, int]:
+    """Copy what has come; return whether more can, and the errno if something is lost that is wanted."""
+    chunk = rest = os.read(reader, _CHUNK)
+    while rest:
+        try:
+            rest = rest[os.write(target, rest) :]
+        except BlockingIOError:  # somebody who has the same terminal or pipe wants it so
+            _await(target)
+        except OSError as error:
+            return False, 0 if error.errno == errno.EPIPE else error.errno or errno.EIO
+    return bool(chunk), 0
+
+
+def _await(target: int) -> None:
+    poll = select.poll()
+    poll.register(target, select.POLLOUT)
+    poll.poll()

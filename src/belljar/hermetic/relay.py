@@ -82,8 +82,8 @@ def _carry(targets: dict[int, int], pipes: list[tuple[int, int]]) -> None:
             poll.register(reader, select.POLLIN)
         while targets:
             for reader, _ in poll.poll():
-                goes_on, number = _copy(reader, targets[reader])
-                failure = failure or number
+                goes_on, lost = _copy(reader, targets[reader])
+                failure = failure or lost
                 if not goes_on:
                     poll.unregister(reader)
                     os.close(reader)

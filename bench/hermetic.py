@@ -28,7 +28,8 @@ def main(argv: list[str]) -> int:
         project.mkdir()
         box = plan(Request(command=("true",), project=project, env={"HOME": top})).build.sandbox
         theirs = [*bwrap, *arguments(box, top), "/bin/true"]
-        ours = [sys.executable, "-m", "belljar", "run", "-q", "--project", str(project), "--", "true"]
+        program = Path(sys.executable).with_name("belljar")
+        ours = [str(program), "run", "--project", str(project), "--", "true"]
         python = [sys.executable, "-c", "pass"]
         samples: list[list[float]] = [[], [], []]
         for _ in range(runs):

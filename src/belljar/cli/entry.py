@@ -5,29 +5,40 @@
 
 import contextlib
 import os
-import signal
 import sys
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from belljar.cli.terminal import colour, printable, say_styled
-from belljar.errors import BelljarError, BuildError
+from belljar.errors import BelljarError, BuildError, HostError
 
 _COMPLETION = "_BELLJAR_COMPLETE"
 """Set by the shell when it asks click for completions."""
 
 
 def main() -> NoReturn:
-    """Run the program and exit."""
+    """Run the program and end the process.
+
+    At once: to take the interpreter apart takes as long as to start a sandbox, there is nothing left to be
+    done, and an interrupt of it would change the exit status.
+    """
     status = _run()
-    # What a reader that went away did not take must not become a traceback at exit.
-    with contextlib.suppress(BrokenPipeError):
-        if sys.stdout is not None:  # closed by the caller
-            sys.stdout.flush()
-        # All is said and done: an interrupt of the interpreter's last steps would change the exit status.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        sys.exit(status)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.exit(status or 141)
+    for stream in (sys.stdout, sys.stderr):
+        status = _flushed(stream, status)
+    os._exit(status)
+
+
+def _flushed(stream: TextIO | None, status: int) -> int:
+    """Hand over what was printed; return the status where that worked, or what says that it did not."""
+    try:
+        if stream is not None:  # closed by the caller
+            stream.flush()
+    except BrokenPipeError:  # the reader went away
+        return status or 141
+    except OSError as error:
+        with contextlib.suppress(OSError):  # it may be standard error that is full
+            return status or _explain(HostError(f"{stream.name if stream else ''}: {error.strerror}"))
+        return status or HostError.exit_code
+    return status
 
 
 def _run() -> int:

@@ -30,6 +30,7 @@ FILES = {
     "when.c": WHEN,
     "check.c": CHECK,
     "order.c": BY_POINTER,
+    "plain.c": "int plain(void) { return 1; }\n",
     "words": "a\nB\nc\nD\n",
     **{f"parts/{name}": f"{name}\n" for name in ("one", "two", "three", "four", "five", "six")},
 }
@@ -39,6 +40,10 @@ PLANTED = {
     "check": ('gcc -g -o check "$PWD/check.c"', "path"),
     "order": ("gcc -o order.tool order.c; ./order.tool > order; rm order.tool", "aslr"),
     "random": ('echo "built $RANDOM" > random', "random"),
+    "programs": ("echo $PATH > programs", "exec-path"),
+    "model": ("grep -m1 -i '^model name' /proc/cpuinfo > model", "cpu-model"),
+    "uptime": ("cat /proc/uptime > uptime", "uptime"),
+    "dump": ("env -u A | sort | cksum > dump", "environment"),
     "listing": ('for name in $(ls -U parts); do cat "parts/$name"; done > listing', "directory-order"),
     "count": ('echo "threads=$(nproc)" > count', "cpus"),
     "host": ('echo "on $(uname -n)" > host', "host"),
@@ -167,3 +172,12 @@ def test_what_a_compiler_draws_does_not_follow_from_the_names_of_its_temporary_f
     place = place_with(tmp_path, "gcc -flto -c when.c -D__DATE__= -D__TIME__= -Wno-builtin-macro-redefined")
     status, report = reproduced(place, "--vary", "host")
     assert (status, report["differences"]) == (0, [])
+
+
+def test_a_path_in_compressed_debug_information_is_shown_and_no_further_build_is_needed(tmp_path):
+    place = place_with(tmp_path, 'gcc -g -gz -c -o out.o "$PWD/plain.c"')
+    status, report = reproduced(place, "--vary", "path", "--vary", "host")
+    assert (status, causes(report), report["builds"]) == (1, {"path"}, 3)
+    told = [item for item in report["differences"] if "/varied/place" in item["after"]]
+    assert all(item["part"].startswith(".debug_") for item in told)
+    assert told

@@ -6,8 +6,9 @@ import random
 import pytest
 
 from belljar.reproduce.difference import Difference
+from belljar.reproduce.result import causes_of
 from belljar.reproduce.search import FAILURE, How, search
-from belljar.reproduce.variation import ALL
+from belljar.reproduce.variation import ALL, CARRIED, NOBODYS
 
 NAMES = [item.name for item in ALL]
 
@@ -75,7 +76,7 @@ def test_influences_that_meet_in_one_place_are_all_found(seed):
             found = super().differences(names, again=again)
             return (Difference(path="a", before="some", after="other"),) if found else ()
 
-    guilty = random.Random(seed).sample(NAMES, 2 + seed % 3)
+    guilty = random.Random(seed).sample([name for name in NAMES if name != NOBODYS], 2 + seed % 3)
     builds = OnePlace({name: {name} for name in guilty})
     assert {item.names for item in search(builds, ALL)} == {(name,) for name in guilty}
 
@@ -115,6 +116,27 @@ def test_an_influence_that_makes_the_build_fail_does_not_hide_the_others():
 
     builds = Failing({"fails": {"umask"}, "a": {"kernel"}, "b": {"host"}})
     assert set(found_by(builds)) == {("umask",), ("kernel",), ("host",)}
+
+
+def test_the_environment_as_a_whole_is_one_cause_found_in_few_builds():
+    class Stack(Builds):
+        def differences(self, names, *, again=False):
+            """Any variable moves the stack, and one file has something else, too."""
+            found = super().differences(names, again=again)
+            moves = any(name.startswith("environment:") or name in CARRIED for name in names)
+            return (*found, self._difference("stack")) if moves else found
+
+    builds = Stack({"other": {"cpus"}})
+    found = search(builds, ALL)
+    (other, cause) = causes_of(found, ALL, builds.differences(frozenset(NAMES)))
+    assert (cause.names, cause.spots) == (("environment",), (("stack", "p"),))
+    assert (other.names, other.spots) == (("cpus",), (("other", "p"),))
+    assert builds.count <= 16
+
+
+def test_one_variable_is_found_beside_the_environment_as_a_whole():
+    builds = Builds({"list": {NOBODYS}, "ci": {"environment:CI"}, "home": {"home"}})
+    assert found_by(builds) == {(NOBODYS,): {"list"}, ("environment:CI",): {"ci"}, ("home",): {"home"}}
 
 
 def test_what_differs_once_and_never_again_is_said_so():

@@ -69,6 +69,22 @@ def test_headers_of_gzip_and_zip_are_read():
     assert changed == [("(x) date", "date 1980-01-02 00:00:00", "date 1981-02-03 00:00:00")]
 
 
+def test_what_info_zip_adds_to_a_member_is_read():
+    def packed(mtime: int, uid: int) -> bytes:
+        member = zipfile.ZipInfo("x")
+        member.extra = struct.pack("<2sHBI", b"UT", 5, 1, mtime)
+        member.extra += struct.pack("<2sHBBIBI", b"ux", 11, 1, 4, uid, 4, 100)
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr(member, "same")
+        return buffer.getvalue()
+
+    assert found(packed(1, 1000), packed(2, 4242)) == [
+        ("(x) mtime", "mtime 1", "mtime 2"),
+        ("(x) uid", "uid 1000", "uid 4242"),
+    ]
+
+
 def test_members_in_another_order_are_an_order_and_nothing_else():
     (item,) = of_contents("a", tar_of(names=("x", "y")), tar_of(names=("y", "x")))
     assert judge(item, ALL).kind is Kind.ORDER

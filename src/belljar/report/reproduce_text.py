@@ -11,7 +11,8 @@ _WIDTH = 100
 
 def render(result: Result) -> list[str]:
     """Return the verdict, each cause with what differs because of it, and what is left."""
-    count = f"{result.builds} builds, {len(result.influences)} influences varied"
+    number = len(result.influences)
+    count = f"{result.builds} builds, {number} influence{'s'[: number != 1]} varied"
     lines = [f"{verdict(result)} ({count}, {result.seconds:.1f} s)"]
     for cause in result.causes:
         lines += ["", *_cause(cause, result)]

@@ -13,6 +13,7 @@ import lzma
 import struct
 import tarfile
 import zipfile
+import zlib
 from bz2 import BZ2File
 from collections.abc import Callable, Iterator
 from typing import IO
@@ -26,6 +27,9 @@ _TOTAL = 1 << 30
 _DEPTH = 4
 _MEMBERS = 20_000
 _AR = b"!<arch>\n"
+_TOLD = {"path", "linkpath", "size", "uid", "gid", "uname", "gname"}
+"""What pax headers say of a member that its own fields say, too."""
+_COMPRESSED, _ZLIB = 0x800, 1
 _BAD = (OSError, EOFError, ValueError, KeyError, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile)
 _BAD_TOO = (struct.error, NotImplementedError, RuntimeError, UnicodeError, OverflowError, MemoryError)
 
@@ -125,6 +129,7 @@ def _tar(data: bytes) -> Iterator[tuple[str, bytes]]:
                 user=member.uname,
                 group=member.gname,
                 link=member.linkname,
+                **{f"pax {key}": text for key, text in member.pax_headers.items() if key not in _TOLD},
             )
             file = archive.extractfile(member) if member.isreg() else None
             if file is not None:
@@ -141,13 +146,29 @@ def _zip(data: bytes) -> Iterator[tuple[str, bytes]]:
             date = f"{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"
             mode = member.external_attr >> 16
             yield from _header(
-                name, date=date, mode=f"{mode:o}", system=member.create_system, extra=member.extra.hex()
+                name, date=date, mode=f"{mode:o}", system=member.create_system, **_extra(member.extra)
             )
             if member.file_size > room or member.flag_bits & 1:
                 raise ValueError("too large, or encrypted")
             room -= member.file_size
             yield name, archive.read(member)
     yield "(order of members)", names.listed()
+
+
+def _extra(data: bytes) -> dict[str, object]:
+    """Return what Info-ZIP adds to a member (its appnote's 4.5: "UT" and "ux"), and the rest as it is."""
+    found: dict[str, object] = {}
+    while len(data) >= 4:
+        kind, size = struct.unpack_from("<2sH", data)
+        content, data = data[4 : 4 + size], data[4 + size :]
+        if kind == b"UT" and size % 4 == 1:
+            times = struct.unpack_from(f"<{size // 4}I", content, 1)
+            found |= zip(("mtime", "atime", "ctime"), times, strict=False)
+        elif kind == b"ux" and content[:2] == b"\1\4" and size == 11:
+            found["uid"], found["gid"] = struct.unpack_from("<IxI", content, 2)
+        else:
+            found[f"extra {kind.hex()}"] = content.hex()
+    return found
 
 
 def _ar(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -173,12 +194,28 @@ def _elf(data: bytes) -> Iterator[tuple[str, bytes]]:
     for region in Regions(data).all:
         if region.end <= region.start:
             continue
-        yield names.add(region.section or "(no name)"), data[region.start : region.end]
+        content = data[region.start : region.end]
+        if region.flags & _COMPRESSED:
+            content = _inflated(content, is_64=data[4] == 2, is_little=data[5] == 1)
+        yield names.add(region.section or "(no name)"), content
         rest += data[last : max(last, region.start)]
         last = max(last, region.end)
     if not names:
         raise ValueError("no sections")
     yield "(headers)", bytes(rest + data[last:])
+
+
+def _inflated(section: bytes, *, is_64: bool, is_little: bool) -> bytes:
+    """Return what a compressed section holds (gABI, "Section Compression"), or itself."""
+    form = ("<" if is_little else ">") + ("I4x2Q" if is_64 else "3I")
+    kind, size, _ = struct.unpack_from(form, section)
+    packed = section[struct.calcsize(form) :]
+    if kind != _ZLIB or size > _LIMIT:
+        return section
+    try:
+        return zlib.decompressobj().decompress(packed, size)
+    except zlib.error:
+        return section
 
 
 def _pyc(data: bytes) -> Iterator[tuple[str, bytes]]:

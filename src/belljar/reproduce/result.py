@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from belljar.build.compare import Aspect
 from belljar.reproduce.difference import Difference, Spot
 from belljar.reproduce.evidence import FILE_TIMES, judge
 from belljar.reproduce.search import FAILURE, Found, How
-from belljar.reproduce.variation import CHANCE, Influence, Kind
+from belljar.reproduce.variation import CHANCE, ENVIRONMENT, NOBODYS, Influence, Kind, is_carried, is_variable
 
 VERSION = 1
 """Of the JSON form; raised when a key changes its meaning or goes."""
@@ -15,13 +16,17 @@ _TITLES = {
     FILE_TIMES: "the time stamps of files that the build makes",
     "chance": "chance: nothing that could be varied",
     "random": "random numbers",
+    ENVIRONMENT: "the environment as a whole: it is listed or hashed, or its size moves the stack",
 }
 _REMEDIES = {
     FILE_TIMES: "tar --mtime=@$SOURCE_DATE_EPOCH, gzip -n, touch before zip",
     "chance": "a race between jobs, the monotonic clock (names of temporary files), memory never written to",
     "random": "a fixed seed",
+    ENVIRONMENT: "write no list of variables; order by content, not by pointer; initialise what is written",
 }
 
+_CLEAR = frozenset({Kind.ORDER, Kind.ADDRESS, Kind.PRESENCE, Kind.DERIVED})
+"""Kinds that the form of two texts shows, whatever their cause."""
 _SEEDED = frozenset({"clock", "random", "aslr"})
 """One of these is in every seed; a user and a process number may well stand in one line."""
 
@@ -136,12 +141,38 @@ class Result:
 def causes_of(
     found: Sequence[Found], influences: Sequence[Influence], differences: Sequence[Difference]
 ) -> tuple[Cause, ...]:
-    """Return what was found as causes; several seeds of one random number are one cause."""
+    """Return what was found as causes.
+
+    Several seeds of one random number are one cause, and so is all of the environment where a variable that
+    nobody knows makes a difference.
+    """
     known = {item.name: item for item in influences}
-    kinds = {item.spot: judge(item, influences).kind for item in differences}
-    merged = _merged(found, kinds)
+    judged = {item.spot: judge(item, influences) for item in differences}
+    kinds = {spot: evidence.kind for spot, evidence in judged.items()}
+    proved: dict[str, set[Spot]] = {}
+    for spot, evidence in judged.items():
+        for name in evidence.proved:
+            proved.setdefault(name, set()).add(spot)
+    merged = _merged(tuple(_with_environment(found, proved)), kinds)
     causes = [_cause(item, known, kinds, through) for item, through in merged]
     return tuple(sorted(causes, key=lambda cause: (cause.declared, -len(cause.spots), cause.names)))
+
+
+def _with_environment(found: Sequence[Found], proved: dict[str, set[Spot]]) -> Iterator[Found]:
+    """Join what the environment does where a variable that nobody knows makes a difference, too."""
+    whole = frozenset(spot for item in found if item.names == (NOBODYS,) for spot in item.spots)
+    paths, joined = {path for path, _ in whole}, set(whole)
+    for item in found:
+        if not all(is_carried(name) for name in item.names):
+            yield item
+            continue
+        of_variable = is_variable(item.names[0]) and {path for path, _ in item.spots} <= paths
+        own = item.spots if of_variable else (item.spots & whole) - proved.get(item.names[0], set())
+        joined |= own
+        if item.spots - own:
+            yield Found(names=item.names, spots=item.spots - own, how=item.how)
+    if whole:
+        yield Found(names=(ENVIRONMENT,), spots=frozenset(joined), how=How.ALONE)
 
 
 def _merged(found: Sequence[Found], kinds: dict[Spot, Kind]) -> Iterator[tuple[Found, tuple[str, ...]]]:
@@ -179,8 +210,9 @@ def _cause(
 
 
 def _kind(item: Found, kinds: dict[Spot, Kind]) -> Kind:
-    if item.names[0] == FILE_TIMES:
-        return Kind.TIME
+    named = {FILE_TIMES: Kind.TIME, ENVIRONMENT: Kind.ENVIRONMENT}
+    if item.names[0] in named:
+        return named[item.names[0]]
     return Kind.RANDOM if item.names[0] == "random" else kinds.get(min(item.spots), Kind.CONTENT)
 
 
@@ -189,15 +221,30 @@ def shown(
 ) -> tuple[Shown, ...]:
     """Return differences with their kinds and causes; what follows from others has theirs."""
     of_path: dict[str, list[str]] = {}
+    of_spot: dict[Spot, list[Cause]] = {}
+    for cause in causes:
+        for spot in cause.spots:
+            of_spot.setdefault(spot, []).append(cause)
     for cause in causes:
         for path, _ in cause.spots:
             of_path.setdefault(path, []).append(" + ".join(cause.names))
     return tuple(
         Shown(
             difference=item,
-            kind=Kind.FAILURE if item.spot == FAILURE else judge(item, influences).kind,
-            causes=tuple(" + ".join(cause.names) for cause in causes if item.spot in cause.spots)
+            kind=_kind_of(item, influences, of_spot.get(item.spot, [])),
+            causes=tuple(" + ".join(cause.names) for cause in of_spot.get(item.spot, ()))
             or (tuple(dict.fromkeys(of_path.get(item.path, ()))) if item.is_derived else ()),
         )
         for item in differences
     )
+
+
+def _kind_of(item: Difference, influences: Sequence[Influence], causes: Sequence[Cause]) -> Kind:
+    """Return what kind of thing differs: what the texts prove, or show by their form, else their cause's."""
+    if item.spot == FAILURE:
+        return Kind.FAILURE
+    evidence = judge(item, influences)
+    is_clear = evidence.proved or evidence.kind in _CLEAR or item.aspect is Aspect.EXECUTABLE
+    if not is_clear and len(causes) == 1 and causes[0].names[0] != "chance":
+        return causes[0].kind
+    return evidence.kind

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from belljar.reproduce.difference import Difference, Spot
 from belljar.reproduce.evidence import FILE_TIMES, judge
-from belljar.reproduce.variation import Influence
+from belljar.reproduce.variation import NOBODYS, Influence, is_carried, is_variable
 
 FAILURE: Spot = ("", "exit status")
 """Where a build differs that does not succeed."""
@@ -107,6 +107,8 @@ class _Search:
         self._lab = lab
         self._influences = influences
         self._names = tuple(item.name for item in influences)
+        self._listed: frozenset[Spot] = frozenset()
+        """Where the environment as a whole makes a difference."""
 
     def run(self, everything: tuple[Difference, ...]) -> tuple[Found, ...]:
         proved, likely = self._suspects(everything)
@@ -173,7 +175,9 @@ class _Search:
 
     def split(self, group: tuple[str, ...], spots: frozenset[Spot], *, shown: bool) -> Iterator[Found]:
         """Find the causes in a group that makes a difference; `shown` by a build of that very group."""
-        if self._lab.is_spent and len(group) > 1:
+        if spots <= self._listed and all(map(is_carried, group)):
+            yield Found(names=(NOBODYS,), spots=spots, how=How.ALONE)
+        elif self._lab.is_spent and len(group) > 1:
             yield Found(names=group, spots=spots, how=How.OPEN)
         elif len(group) == 1:
             yield from self._single(group, spots, shown=shown)
@@ -184,11 +188,22 @@ class _Search:
         if not shown:
             spots = self._differs(group)
         if spots:
+            self._listed |= spots if group == (NOBODYS,) else frozenset()
             yield Found(names=group, spots=spots, how=How.ALONE)
 
-    def _halves(self, group: tuple[str, ...], spots: frozenset[Spot], *, shown: bool) -> Iterator[Found]:
+    def _parted(self, group: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return two parts of a group: variables, of these the one that nobody knows, else halves."""
+        apart = [lambda name: name == NOBODYS] if all(map(is_variable, group)) else [is_variable]
+        apart += [is_carried] if self._listed else []
+        for belongs in apart:
+            one = tuple(name for name in group if belongs(name))
+            if one and len(one) < len(group):
+                return one, tuple(name for name in group if name not in one)
         middle = len(group) // 2
-        first, second = group[:middle], group[middle:]
+        return group[:middle], group[middle:]
+
+    def _halves(self, group: tuple[str, ...], spots: frozenset[Spot], *, shown: bool) -> Iterator[Found]:
+        first, second = self._parted(group)
         here = self._differs(first)
         found = list(self.split(first, here, shown=True)) if here else []
         if found and self._lab.is_spent:

@@ -145,7 +145,7 @@ class Laboratory:
         os.utime(ready.sources, (world.timestamps,) * 2)
         files, log = place / "machine", place / "log"
         files.mkdir()
-        world.write_files(files)
+        world.write_files(ready.sandbox, files)
         if world.locale != World().locale:
             locale.compile_into(files / "locale", world.locale)
         started = time.monotonic()

@@ -97,7 +97,24 @@ _ENVIRONMENT = {
     "TERM": "varied-term",
     "UNHEARD_OF": "varied-unheard-of",
 }
-"""Variables that shells, terminals and build farms set."""
+"""Variables that shells, terminals and build farms set, and one that nobody does."""
+ENVIRONMENT = "environment"
+NOBODYS = f"{ENVIRONMENT}:UNHEARD_OF"
+"""Who depends on this depends on the environment as a whole: a list of it, or its size."""
+CARRIED = frozenset(
+    {"path", "home", "tmpdir", "exec-path", "user", "locale", "timezone", "source-date", "jobs", "hash-seed"}
+)
+"""Influences that variables of the environment carry, besides those that are called after one."""
+
+
+def is_variable(name: str) -> bool:
+    """Whether an influence is one variable of the environment."""
+    return name.startswith(f"{ENVIRONMENT}:")
+
+
+def is_carried(name: str) -> bool:
+    """Whether an influence changes the environment of the build."""
+    return name in CARRIED or is_variable(name)
 
 
 def variable(name: str, value: str) -> Influence:
@@ -147,6 +164,14 @@ ALL: tuple[Influence, ...] = (
         remedy="write no path below $TMPDIR into outputs",
     ),
     Influence(
+        name="exec-path",
+        title="the directories that programs are looked for in (PATH)",
+        kind=Kind.PATH,
+        changes={"programs": "/varied/programs"},
+        marks=("/varied/programs",),
+        remedy="do not write $PATH into outputs",
+    ),
+    Influence(
         name="user",
         title="the user's name and number",
         kind=Kind.USER,
@@ -158,8 +183,8 @@ ALL: tuple[Influence, ...] = (
         name="host",
         title="the host name",
         kind=Kind.HOST,
-        changes={"host": "varied-host"},
-        marks=("varied-host",),
+        changes={"host": "varied-host", "domain": "varied-domain"},
+        marks=("varied-host", "varied-domain"),
         remedy="do not record where it is built",
     ),
     Influence(
@@ -214,6 +239,22 @@ ALL: tuple[Influence, ...] = (
         changes={"memory": 24 << 30},
         marks=(str(24 << 30), str(24 << 20)),
         remedy="a fixed size of heaps and buffers",
+    ),
+    Influence(
+        name="cpu-model",
+        title="the CPU's name and flags, as /proc/cpuinfo tells them",
+        kind=Kind.CPU,
+        changes={"model": "varied-cpu"},
+        marks=("varied-cpu",),
+        remedy="a fixed -march; ask for the CPU's abilities when the program runs",
+    ),
+    Influence(
+        name="uptime",
+        title="how long the machine is up, and its load",
+        kind=Kind.TIME,
+        changes={"uptime": 7_654_321},
+        marks=("7654321", "7.65 4.32 1.98"),
+        remedy="do not record the state of the machine",
     ),
     Influence(
         name="jobs",

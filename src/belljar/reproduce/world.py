@@ -2,11 +2,10 @@
 
 A sandbox of belljar is the same everywhere; here its fixed values are fields. A world turns the sandbox of a
 usual build into one that shows other values: mounts and the directories that variables name move, and what
-the kernel is asked for the supervisor answers. What is read from /proc, /sys and /etc are files put there.
+the kernel is asked for the supervisor answers. What is read from /proc and /etc are files put there.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +27,8 @@ _HIDING = ("LC_ALL", "TAR_OPTIONS")
 class World:
     """All that varies. Times are seconds since 1970, `memory` is in bytes, `timestamps` are of the sources.
 
+    `model` is the CPU's, `uptime` in seconds, `programs` a directory more to look for programs in.
+
     `listing` is the order of directories (belljar.sandbox.Policy); `pids` how many process numbers are used
     up before the build; `variables` are added to its environment.
     """
@@ -39,6 +40,7 @@ class World:
     uid: int = 1000
     gid: int = 100
     host: str = "localhost"
+    domain: str = "(none)"
     umask: int = 0o022
     locale: str = "C.UTF-8"
     zone: str = "UTC"
@@ -47,6 +49,9 @@ class World:
     timestamps: int = EPOCH
     processors: int = machine.PROCESSORS
     memory: int = machine.MEMORY
+    model: str = "belljar x86-64"
+    uptime: int = 1000
+    programs: str = ""
     jobs: int = 1
     kernel: str = machine.RELEASE
     seed: str = "belljar"
@@ -73,7 +78,7 @@ class World:
 
         `files` is a directory that the machine's files are written to, before the sandbox runs.
         """
-        shown = dict(self._files())
+        shown = self._files(usual)
         operations = [replace(item, target=self._moved(item.target)) for item in usual.operations]
         operations = [self._linked(item) if isinstance(item, Symlink) else item for item in operations]
         operations = [item for item in operations if item.target not in shown]
@@ -92,6 +97,7 @@ class World:
             uid=self.uid,
             gid=self.gid,
             hostname=self.host,
+            domain=self.domain,
             umask=self.umask,
             fixed_addresses=self.fixed_addresses,
             pids_before=self.pids,
@@ -101,9 +107,9 @@ class World:
         """Return the command as it is in this world: paths of the project and of the home move."""
         return tuple(map(self._moved, words))
 
-    def write_files(self, files: Path) -> None:
+    def write_files(self, usual: Sandbox, files: Path) -> None:
         """Write what the sandbox shows of the machine."""
-        for target, text in self._files():
+        for target, text in self._files(usual).items():
             (files / target.strip("/").replace("/", "-")).write_text(text)
 
     def _environment(self, usual: Sandbox) -> dict[str, str]:
@@ -128,6 +134,8 @@ class World:
         if self.jobs > 1:
             own |= {"MAKEFLAGS": f"-j{self.jobs}", "CMAKE_BUILD_PARALLEL_LEVEL": str(self.jobs)}
             own |= {"CARGO_BUILD_JOBS": str(self.jobs)}
+        if self.programs:
+            own["PATH"] = f"{usual.env.get('PATH', '')}:{self.programs}"
         if "JOBS" in usual.env:
             own["JOBS"] = str(self.jobs)
         kept = {name: self._moved(value) for name, value in usual.env.items() if name not in _HIDING}
@@ -143,17 +151,57 @@ class World:
     def _linked(self, item: Symlink) -> Symlink:
         return replace(item, link=self._moved(item.link))
 
-    def _files(self) -> Iterator[tuple[str, str]]:
-        own = f"{self.user}:x:{self.uid}:{self.gid}::{self.home}:/bin/sh\n"
-        nobody = "nobody:x:65534:65534::/:/noshell\n"
-        yield "/etc/passwd", f"root:x:0:0::/:/noshell\n{own}{nobody}"
-        yield "/etc/group", f"root:x:0:\n{self.user}:x:{self.gid}:\nnogroup:x:65534:\n"
-        for name in ("online", "possible", "present"):
-            yield f"/sys/devices/system/cpu/{name}", f"0-{self.processors - 1}\n"
-        numbers = range(self.processors)
-        yield "/proc/cpuinfo", "".join(f"processor\t: {n}\nmodel name\t: belljar\n\n" for n in numbers)
-        yield "/proc/stat", "".join(f"cpu{n} 0 0 0 0 0 0 0 0 0 0\n" for n in ("", *numbers))
-        kib = self.memory >> 10
-        yield "/proc/meminfo", f"MemTotal: {kib} kB\nMemFree: {kib // 2} kB\nMemAvailable: {kib // 2} kB\n"
-        yield "/proc/version", f"Linux version {self.kernel} (belljar) #1 SMP\n"
-        yield "/proc/sys/kernel/osrelease", f"{self.kernel}\n"
+    def _files(self, usual: Sandbox) -> dict[str, str]:
+        """Return what is shown instead of files of the usual sandbox, by where; only what varies."""
+        found = {}
+        if self._varies("user", "uid", "gid", "home"):
+            own = f"{self.user}:x:{self.uid}:{self.gid}::{self.home}:/bin/sh\n"
+            nobody = "nobody:x:65534:65534::/:/noshell\n"
+            found["/etc/passwd"] = f"root:x:0:0::/:/noshell\n{own}{nobody}"
+            found["/etc/group"] = f"root:x:0:\n{self.user}:x:{self.gid}:\nnogroup:x:65534:\n"
+        for target, names, change in (
+            ("/proc/cpuinfo", ("processors", "model"), self._cpuinfo),
+            ("/proc/stat", ("processors",), self._stat),
+            ("/proc/meminfo", ("memory",), self._meminfo),
+            ("/proc/version", ("kernel",), self._version),
+            ("/proc/sys/kernel/osrelease", ("kernel",), self._version),
+            ("/proc/uptime", ("uptime",), self._uptime),
+            ("/proc/loadavg", ("uptime",), self._load),
+        ):
+            if self._varies(*names):
+                shown = locate(usual, target)
+                found[target] = change(Path(shown[1]).read_text() if shown else "")
+        return found
+
+    def _varies(self, *names: str) -> bool:
+        return any(getattr(self, name) != getattr(World(), name) for name in names)
+
+    def _cpuinfo(self, usual: str) -> str:
+        first = usual.partition("\n\n")[0]
+        first = re.sub(r"(?m)^(siblings|cpu cores)(\s*): .*", rf"\1\2: {self.processors}", first)
+        if self._varies("model"):
+            first = re.sub(r"(?m)^(model name\s*): .*", rf"\1: {self.model}", first)
+            first = re.sub(r"(?m)^((?:flags|Features)\s*: .*)", r"\1 varied", first)
+        number = re.compile(r"(?m)^(processor|core id|apicid|initial apicid)(\s*): .*")
+        return "".join(number.sub(rf"\1\2: {n}", first) + "\n\n" for n in range(self.processors))
+
+    def _stat(self, usual: str) -> str:
+        lines = usual.splitlines(keepends=True)
+        cpus = [line for line in lines if line.startswith("cpu")]
+        own = [f"cpu{n} {cpus[-1].partition(' ')[2]}" for n in range(self.processors)] if cpus else []
+        return "".join((*cpus[:1], *own, *lines[len(cpus) :]))
+
+    def _meminfo(self, usual: str) -> str:
+        def scaled(match: re.Match[str]) -> str:
+            return f"{match[1]}{int(match[2]) * (self.memory >> 10) // (World().memory >> 10)}"
+
+        return re.sub(r"(?m)^(Mem\w+:\s*)(\d+)", scaled, usual)
+
+    def _version(self, usual: str) -> str:
+        return usual.replace(World().kernel, self.kernel)
+
+    def _uptime(self, _: str) -> str:
+        return f"{self.uptime}.00 {self.uptime}.00\n"
+
+    def _load(self, _: str) -> str:
+        return "7.65 4.32 1.98 3/1234 4321\n"

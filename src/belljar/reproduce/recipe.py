@@ -19,6 +19,7 @@ from belljar.build.script import COMMAND, prepare
 from belljar.home import Home
 from belljar.recipe.fetch import fetch
 from belljar.reproduce.subject import Ready
+from belljar.reproduce.variation import PATHS
 from belljar.types import Digest, Progress
 
 
@@ -41,6 +42,11 @@ class RecipeSubject:
         """What cannot be varied, and why."""
         names_it = BUILD in self.order.recipe.build.script
         return {"path": "the recipe's script says where its sources lie"} if names_it else {}
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """What is held fast: builders of packages have one path for each package, or record it."""
+        return {"path": f"a recipe is always built in {BUILD}; elsewhere: {PATHS}"}
 
     def prepare(self, place: Path) -> Ready:
         """Put the sources into a new directory `place`."""

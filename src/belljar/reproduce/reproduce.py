@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from belljar import fsys, proc
@@ -103,7 +103,14 @@ def _possible(
     if "locale" in names and proc.find("localedef") is None:
         notes.append(_NO_LOCALE)
     notes += [f"{name}: not varied: {why}" for name, why in subject.fixed.items() if name in names]
-    return tuple(item for item in influences if item.name not in subject.fixed), tuple(notes)
+    possible = (item for item in influences if item.name not in subject.fixed)
+    return tuple(_held(item, subject) for item in possible), tuple(notes)
+
+
+def _held(item: Influence, subject: Subject) -> Influence:
+    """Return an influence; what whoever builds the subject holds fast is an input by convention."""
+    remedy = subject.inputs.get(item.name)
+    return item if remedy is None else replace(item, declared=True, remedy=remedy)
 
 
 def _diffoscope(stage: Path, lab: Laboratory, progress: Progress) -> str:

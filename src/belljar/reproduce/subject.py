@@ -74,6 +74,11 @@ class Subject(Protocol):
         """Names of influences that cannot be varied, and why."""
         ...
 
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """Names of influences that whoever builds this holds fast by convention, and how."""
+        ...
+
     def prepare(self, place: Path) -> Ready:
         """Put the sources into a new directory `place`."""
         ...
@@ -110,6 +115,11 @@ class Project:
     @property
     def fixed(self) -> Mapping[str, str]:
         """What cannot be varied: nothing."""
+        return {}
+
+    @property
+    def inputs(self) -> Mapping[str, str]:
+        """What is held fast by convention: nothing, a project lies anywhere."""
         return {}
 
     def prepare(self, place: Path) -> Ready:

@@ -137,6 +137,8 @@ _LOCALE_NAMES = tuple(
     )
 )
 """Names of days and months in the varied locale (varied.locale)."""
+PATHS = "relative paths; -ffile-prefix-map=$PWD=. (C, C++), --remap-path-prefix (Rust), -trimpath (Go)"
+"""What helps against a directory's name in outputs."""
 ALL: tuple[Influence, ...] = (
     *(variable(name, value) for name, value in _ENVIRONMENT.items()),
     Influence(
@@ -145,7 +147,7 @@ ALL: tuple[Influence, ...] = (
         kind=Kind.PATH,
         changes={"path": "/varied/place/of/the/project"},
         marks=("/varied/place",),
-        remedy="relative paths; -ffile-prefix-map=$PWD=. (C, C++), --remap-path-prefix (Rust), -trimpath",
+        remedy=PATHS,
     ),
     Influence(
         name="home",

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import gc
 import os
 import sys
 from typing import NoReturn, TextIO
@@ -63,11 +64,13 @@ def _run() -> int:
 
 def _called(words: list[str]) -> int:
     if words[:1] == ["run"] and _COMPLETION not in os.environ:
+        gc.disable()  # what is loaded stays, what is heard of the command has no cycles: 4 ms for nothing
         from belljar.cli import runner
 
         status = runner.called(words[1:])
         if status is not None:
             return status
+        gc.enable()
     from belljar.cli import program
 
     return program.call()

@@ -288,7 +288,26 @@ def _():
 @inside("a core of mine")
 def _():
     import resource
-    resource.setrlimit(resource.RLIMIT_CORE, (-1, -1)); return True
+    resource.setrlimit(resource.RLIMIT_CORE, (-1, -1))
+    return resource.getrlimit(resource.RLIMIT_CORE)[1] > 1
+@inside("a core for the host's program")  # which is started unless the limit is 1: core(5)
+def _():
+    import resource
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    return resource.getrlimit(resource.RLIMIT_CORE) != (1, 1)
+@inside("sockets that no network namespace holds")
+def _():
+    made = []
+    for family in set(range(64)) - {1, 2, 10, 16}:
+        for kind in (1, 2, 3, 5):
+            for make in (socket.socket, socket.socketpair):
+                try: made.append(make(family, kind))
+                except OSError: pass
+    return made
+@inside("a lease on a source")  # whoever opens it, outside too, would wait for 45 seconds
+def _():
+    import fcntl
+    fcntl.fcntl(os.open("source", os.O_RDONLY), 1024, fcntl.F_RDLCK); return True
 @inside("new rights")
 def _(): return libc.prctl(39, 0, 0, 0, 0) == 0
 @inside("the host's name")

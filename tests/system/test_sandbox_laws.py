@@ -99,7 +99,7 @@ def test_there_is_no_controlling_terminal(seen):
 def test_limits_are_fixed(seen):
     ceiling = resource.getrlimit(resource.RLIMIT_NOFILE)[1] % 2**64
     assert seen["nofile"] == [min(1024, ceiling), min(4096, ceiling)]
-    assert seen["core"] == [0, 0]
+    assert seen["core"] == [1, 1]
     assert seen["stack"] == 8 << 20
 
 

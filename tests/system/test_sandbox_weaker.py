@@ -40,7 +40,7 @@ UNSHARE = {"x86_64": 272, "aarch64": 97}[os.uname().machine]
 EPOCH = 1_500_000_000
 
 TRY = r"""
-import ctypes, json, os, socket, sys
+import ctypes, json, os, resource, socket, struct, sys
 plant = json.load(open("plant.json"))  # as an argument its paths would be taken for the sandbox's
 outside, caller = plant["outside"], plant["caller"]
 libc = ctypes.CDLL(None, use_errno=True)
@@ -68,6 +68,12 @@ def opened(path, flags):
 def seize():
     if libc.ptrace(0x4206, caller, None, None) < 0:
         raise OSError(ctypes.get_errno(), "ptrace")
+def user_namespace():
+    child = libc.syscall(435, struct.pack("=8Q", 0x10000000, 0, 0, 0, 17, 0, 0, 0), 64)
+    if child == 0:
+        os._exit(0)
+    if child < 0:
+        raise OSError(ctypes.get_errno(), "clone3")
 secret = outside + "/secret"
 tries = {
     "read a secret": lambda: opened(secret, os.O_RDONLY),
@@ -97,6 +103,10 @@ tries = {
     "a socket for datagrams": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close(),
     "an abstract socket": lambda: connect("\0" + plant["abstract"]),
     "a socket that is a file": lambda: connect(plant["socket"]),
+    "limit the caller": lambda: resource.prlimit(caller, resource.RLIMIT_CORE, (1, -1)),
+    "be nice for the caller": lambda: os.setpriority(os.PRIO_PROCESS, caller, 1),
+    "be nice for all of the user's": lambda: os.setpriority(os.PRIO_USER, os.getuid(), 1),
+    "make a user namespace": user_namespace,
 }
 allowed = {
     "read the project": lambda: opened("in", os.O_RDONLY),

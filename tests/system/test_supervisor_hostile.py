@@ -1,14 +1,18 @@
 """Programs that do what a supervisor may stumble over: they end, and none sees the real clock."""
 
+import os
+import resource
+import shutil
 import signal
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_sandbox_support import BOX, in_child, output_of
+from test_sandbox_support import AS_ROOT, BOX, IDENTITIES, box_for, in_child, output_of, python
 
-from belljar.sandbox import Bind, Policy, Trace, Unseen, run
+from belljar.sandbox import Bind, Blocked, How, Lookup, Policy, Trace, Unseen, lookups, run
 
 EPOCH = 1_500_000_000
 FIXED = Policy(trace=Trace.ASKED, epoch=EPOCH, seed="seed", release="5.10.0", processors=3, listing="sorted")
@@ -170,3 +174,143 @@ def read(item: Path) -> bytes:
         return item.read_bytes()
     except OSError:
         return b""  # gone meanwhile
+
+
+LINKS = r"""
+import os
+os.chdir("/tmp")
+os.symlink("/tmp", "l0")
+for n in range(3000):
+    os.symlink(f"l{n}", f"l{n + 1}")
+for name in ("l3000/../x", "l30/../tmp/y", "none/../z", "l0/../" + "a" * 4000):
+    try: os.stat(name)
+    except OSError: pass
+print("well")
+"""
+
+
+def told(text, policy=FIXED, **options):
+    """Return what a Python text writes inside, and what is told of it."""
+    events = []
+    said = output_of(BOX, python(text), policy=policy, on_event=events.append, timeout=60, **options)
+    return said, events
+
+
+def test_a_chain_of_links_longer_than_any_stack_leads_nowhere():
+    said, events = told(LINKS)
+    assert said == "well\n"
+    paths = {event.path for event in events if isinstance(event, Lookup)}
+    assert "/tmp/y" in paths  # by fewer than 40 links, and by where they lead
+    assert not [path for path in paths if "/../" in path]
+
+
+def test_calls_that_are_made_up_do_not_fill_the_memory():
+    text = "import ctypes; c = ctypes.CDLL(None).syscall; [c(n) for n in range(1000, 9000)]; print('well')"
+    said, events = told(text)
+    blocked = [event for event in events if isinstance(event, Blocked)]
+    assert said == "well\n"
+    assert sum(event.count for event in blocked) == 8000
+    assert len(blocked) <= 1001
+
+
+def test_long_names_do_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(lookups, "_ROOM", 1 << 20)
+    text = "import os; [os.access(f'/{n}' + '/x' * 2000, 0) for n in range(1000)]; print('well')"
+    said, events = told(text)
+    assert said == "well\n"
+    assert sum(len(event.path) for event in events if isinstance(event, Lookup)) < 2 << 20
+    assert [event for event in events if isinstance(event, Unseen)]
+
+
+MANY_FILES = r"""
+import os, sys, time
+held = []
+try:
+    while True:
+        held.append(os.open("/dev/urandom", os.O_RDONLY))
+except OSError as error:
+    print(error.errno, len(held) > 100)
+first = [os.read(fd, 8) for fd in held[:3]]
+print(len(set(first)), int(time.time()))
+sys.stdout.flush()
+os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", "import time; print(int(time.time()))"])
+"""
+
+
+def test_who_opens_all_random_numbers_there_are_gets_no_real_ones_and_no_real_time():
+    """The supervisor holds a descriptor for each, and has no more of them than its caller may have."""
+
+    def action():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (400, 400))
+        return told(MANY_FILES)
+
+    said, events = in_child(action)
+    assert said.split() == ["23", "True", "3", str(EPOCH), str(EPOCH)]
+    assert not [event for event in events if isinstance(event, Unseen)]
+
+
+BY_OTHER_NAMES = r"""
+import ctypes, os, shutil, sys
+libc = ctypes.CDLL(None, use_errno=True)
+os.chdir("/tmp")
+os.mkdir("d")
+def spawn(action):
+    child = os.fork()
+    if child == 0:
+        try: action()
+        finally: os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+def executed(fd):
+    words = (ctypes.c_char_p * 2)(b"x", None)
+    number = {"x86_64": 322, "aarch64": 281}[os.uname().machine]
+    libc.syscall(number, fd, b"", words, (ctypes.c_char_p * 1)(None), 0x1000)
+for name in ("one", "two", "three"):
+    shutil.copy("/bin/true", f"d/{name}")
+spawn(lambda: executed(os.open("d/one", os.O_PATH)))
+spawn(lambda: os.execv(f"/proc/self/fd/{os.open('d/two', os.O_PATH)}", ["x"]))
+try: os.execv("/tmp/later", ["x"])
+except FileNotFoundError: pass
+os.rename("d/three", "later")
+spawn(lambda: os.execv("/tmp/later", ["x"]))
+memory = os.memfd_create("m")
+with open("/bin/true", "rb") as file: os.write(memory, file.read())
+spawn(lambda: executed(memory))
+print("well")
+"""
+
+
+def test_what_is_executed_is_told_whatever_names_it():
+    """A descriptor, a link of /proc's, a file in memory, and a file that was not there the first time."""
+    said, events = told(BY_OTHER_NAMES, replace(FIXED, trace=Trace.OPENED))
+    assert said == "well\n"
+    executed = {
+        event.path
+        for event in events
+        if isinstance(event, Lookup) and event.how is How.EXECUTE and event.found
+    }
+    assert {"/tmp/d/one", "/tmp/d/two", "/tmp/later", "/memfd:m (deleted)"} <= executed
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_a_program_that_may_not_be_read_is_seen_or_told_as_a_gap(identity):
+    """One of the caller's own is seen all the same; of another user's the kernel tells nothing."""
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        shutil.copy("/bin/cat", f"{place}/cat")
+        os.chmod(f"{place}/cat", 0o711)
+
+        def action():
+            events, box = [], box_for(identity)
+            box = replace(box, operations=(*box.operations, Bind(source=place, target="/w")))
+            output_of(
+                box, ["/w/cat", "/etc/passwd"], policy=Policy(trace=Trace.OPENED), on_event=events.append
+            )
+            return events
+
+        events = in_child(action, ordinary=identity == "ordinary")
+    gaps = [(event.what, event.program) for event in events if isinstance(event, Unseen)]
+    seen = [event for event in events if isinstance(event, Lookup) and event.path == "/etc/passwd"]
+    if AS_ROOT and identity == "ordinary":
+        assert (gaps, seen) == ([("the paths of a program that may not be read", "")], [])
+    else:
+        assert (gaps, len(seen)) == ([], 1)

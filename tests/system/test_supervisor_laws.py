@@ -107,7 +107,8 @@ def test_each_call_that_is_denied_fails_as_its_rule_says_and_is_told(identity):
 def _arguments(rule):
     words = [-1] * 5  # what can only fail, were it allowed
     for test in rule.tests[0] if rule.tests else ():
-        words[test.argument] = test.bits if test.equal is None else test.equal
+        if not test.unless:
+            words[test.argument] = test.bits if test.equal is None else test.equal
     return words
 
 

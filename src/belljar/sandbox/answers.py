@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import select
 import struct
 import time
@@ -28,6 +29,7 @@ _TIMES_OF_DAY = {0, 5, 8, 11}  # CLOCK_REALTIME, _COARSE, _ALARM, CLOCK_TAI
 _MONOTONIC = 1
 _TIMER_ABSTIME = 1
 _UTS = 65
+_KEPT = 64
 _INFO = struct.Struct("=q3Q6QHH4xQQI4x")  # struct sysinfo
 
 
@@ -172,11 +174,18 @@ class RandomFiles:
 
     def __init__(self, poll: "select.poll") -> None:
         self._poll = poll
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] % 2**32
+        self._most = max(limit - _KEPT, limit // 2)
         self._streams: dict[int, Callable[[], bytes]] = {}
         self._rest: dict[int, bytes] = {}
 
     def open(self, stream: Callable[[], bytes]) -> int:
-        """Return the end to be read; it is the caller's to close."""
+        """Return the end to be read, which is the caller's to close; raises OSError where there are too many.
+
+        Some descriptors are kept for everything else: without them the supervisor would be blind.
+        """
+        if len(self._streams) >= self._most:
+            raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
         reader, writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(writer, False)
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)

@@ -47,7 +47,7 @@ alarm                     37    - allow
 setitimer                 38  103 allow
 getpid                    39  172 allow
 sendfile                  40   71 allow
-socket                    41  198 allow
+socket                    41  198 families
 connect                   42  203 allow
 accept                    43  202 allow
 sendto                    44  206 allow
@@ -59,7 +59,7 @@ bind                      49  200 allow
 listen                    50  201 allow
 getsockname               51  204 allow
 getpeername               52  205 allow
-socketpair                53  199 allow
+socketpair                53  199 families
 setsockopt                54  208 allow
 getsockopt                55  209 allow
 clone                     56  220 spaces
@@ -78,7 +78,7 @@ msgget                    68  186 allow
 msgsnd                    69  189 allow
 msgrcv                    70  188 allow
 msgctl                    71  187 allow
-fcntl                     72   25 allow
+fcntl                     72   25 leases
 flock                     73   32 allow
 fsync                     74   82 allow
 fdatasync                 75   83 allow
@@ -166,7 +166,7 @@ _sysctl                  156    - gone
 prctl                    157  167 allow
 arch_prctl               158    - allow
 adjtimex                 159  171 set-time
-setrlimit                160  164 allow
+setrlimit                160  164 cores
 chroot                   161   51 mounts
 sync                     162   81 allow
 acct                     163   89 kernel
@@ -308,7 +308,7 @@ perf_event_open          298  241 kernel
 recvmmsg                 299  243 allow
 fanotify_init            300  262 watch
 fanotify_mark            301  263 watch
-prlimit64                302  261 allow
+prlimit64                302  261 cores
 name_to_handle_at        303  264 handles
 open_by_handle_at        304  265 handles
 clock_adjtime            305  266 set-time

@@ -67,7 +67,7 @@ class Executions:
                 return True
         if tracer == ours:
             return True
-        if tracer:
+        if tracer or self._processes.exists(task, "status"):
             program = self._processes.of(task).program
             self._tell(Unseen(what="the clock of what a traced process executes", program=program))
         return False

@@ -119,11 +119,14 @@ CLASSES = {
     "watch": _deny(errno.EPERM, "watches whole filesystems"),
     "handles": _deny(errno.EPERM, "finds files past the directories that lead to them"),
     "typing": _deny(errno.EPERM, "types into the caller's terminal (TIOCSTI)"),
+    "families": _deny(errno.EAFNOSUPPORT, "network namespaces do not hold all kinds of sockets (vsock)"),
+    "leases": _deny(errno.EACCES, "a lease keeps everybody, outside too, from opening a file"),
+    "cores": _deny(0, "the host's program for cores is not to be started: set in appearance only"),
     "others": Class(action=Action.ALLOW, why="looks into other processes: none but the sandbox's own"),
     "hidden": _deny(errno.ENOSYS, "has its arguments in memory, where a filter cannot see them"),
     "gone": _deny(errno.ENOSYS, "a relic that programs do without"),
 }
-"""By the names that the table of calls uses."""
+"""By the names that the table of calls uses. An errno of 0: the call seems to succeed."""
 
 _ARMED_ONLY = frozenset({"mode", "node"})
 NESTING = frozenset({"mounts", "spaces"})
@@ -149,6 +152,9 @@ def _as_device(flags: int) -> tuple[Test, ...]:
 
 
 _AS_DEVICE = {"open": _as_device(1), "openat": _as_device(2)}
+_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK
+_OTHER_FAMILY = tuple(Test(argument=0, bits=_LOW, equal=family, unless=True) for family in _FAMILIES)
+_F_SETLEASE, _RLIMIT_CORE = 1024, 4
 _TESTS = {
     "clone": (Test(argument=0, bits=0x7E020000),),  # CLONE_NEW*
     "ioctl": (Test(argument=1, bits=_LOW, equal=0x5412),),  # TIOCSTI
@@ -162,7 +168,22 @@ _TESTS = {
     ),
     "newfstatat": _by_name(3),
     "statx": _by_name(2),
+    "socket": _OTHER_FAMILY,
+    "socketpair": _OTHER_FAMILY,
+    "fcntl": (Test(argument=1, bits=_LOW, equal=_F_SETLEASE),),
+    "setrlimit": (Test(argument=0, bits=_LOW, equal=_RLIMIT_CORE),),
+    "prlimit64": (
+        Test(argument=1, bits=_LOW, equal=_RLIMIT_CORE),
+        Test(argument=2, bits=_EVERY_BIT),
+    ),  # the new limit
 }
+_OF_OTHERS: dict[str, tuple[tuple[Test, ...], ...]] = {
+    "prlimit64": ((Test(argument=0, bits=_LOW),), _TESTS["prlimit64"]),
+    "setpriority": ((Test(argument=1, bits=_LOW),), (Test(argument=0, bits=2),)),  # PRIO_USER: all of his
+}
+"""When a call that is denied by name is: where it reaches other processes; else it is always."""
+_UNSEEN = frozenset({"clone3"})
+"""Calls that are denied by name as if they were not there: libcs then make one whose flags can be seen."""
 ARMED = 0o6000
 """The mode bits by which a file runs as its owner or its group: S_ISUID, S_ISGID."""
 MODES = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "mknod": 1, "mknodat": 2, "creat": 1}
@@ -193,7 +214,7 @@ def rules(
 
     `told` are the classes that a supervisor hears of: others that would notify are allowed; "device" is
     "open" where it may open a device to read it. `allowed` are classes that are not to be denied after all,
-    `denied` names of calls that are, with EPERM.
+    `denied` names of calls that are, with EPERM: `setpriority` and `prlimit64` where they name others.
     """
     return _rules(machine, frozenset(told), frozenset(allowed), frozenset(denied))
 
@@ -214,7 +235,8 @@ def _rules(
         if call in _ARMING and not always:
             item, tests = CLASSES[kind], (*tests, _ARMING[call])
         if call in never:
-            item, tests = _deny(errno.EPERM, "not in this sandbox"), ()
+            item = _deny(errno.ENOSYS if call in _UNSEEN else errno.EPERM, "not in this sandbox")
+            tests = _OF_OTHERS.get(call, ())
         found.append(Rule(call, number, kind, item.action, item.why, item.errno, tests))
     return tuple(sorted(found, key=itemgetter(1)))
 

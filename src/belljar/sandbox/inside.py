@@ -37,7 +37,7 @@ _NAMESPACES = (
 # A directory of the host for the new root to be mounted on; in this namespace only, and left at once.
 _FOOTHOLDS = ("/tmp", "/var", "/mnt", "/usr")
 _LIMITS = {
-    resource.RLIMIT_CORE: (0, 0),
+    resource.RLIMIT_CORE: (1, 1),  # 0 would still start a program that core_pattern names: core(5)
     resource.RLIMIT_STACK: (8 << 20, resource.RLIM_INFINITY),
     resource.RLIMIT_NOFILE: (1024, 4096),
 }
@@ -223,6 +223,7 @@ def _init(job: Job, keeper: int, line: _Line | None) -> NoReturn:
                 kernel.loopback_up()
         _build_root(job.sandbox)
         _use_up_numbers(job.sandbox.pids_before)
+        limit(job.sandbox)  # the filter lets nobody change all of it
         if line is not None:
             with Step("supervisor"):
                 line.hand_over(job)
@@ -283,8 +284,7 @@ def limit(sandbox: Sandbox) -> None:
 
 
 def _give_up(sandbox: Sandbox) -> None:
-    """Fix what a program inherits, and give up every right for good."""
-    limit(sandbox)
+    """Fix where a program's memory lies, and give up every right for good."""
     with Step("addresses"):
         kernel.fix_addresses(fixed=sandbox.fixed_addresses)
     with Step("capabilities"):

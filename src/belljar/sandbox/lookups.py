@@ -15,11 +15,14 @@ from belljar.sandbox.policy import Event, How, Lookup, Unseen
 from belljar.sandbox.processes import Process, Processes
 from belljar.sandbox.values import value
 
-_MOST = 500_000
+_MOST, _ROOM = 500_000, 1 << 27  # lookups, bytes of their names
 HERE = -100
 """AT_FDCWD."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _OWN = ("/proc/self/", "/proc/thread-self/")
+_BY_NUMBER = (b"/proc/self/fd", b"/dev/fd")
+Key = tuple[str, How, str, bytes]
+"""A lookup: program, how, the directory that the path is relative to, the path as it was given."""
 
 
 @value
@@ -52,12 +55,18 @@ class Lookups:
         self._processes = processes
         self._memory = memory
         self._tell = tell
-        self._told: set[tuple[str, How, str, bytes]] = set()
+        self._told: set[Key] = set()
+        self._absent: set[Key] = set()
+        self._room = _ROOM
 
     def path(self, request: notify.Request, names: Names) -> bytes:
         """Return the path that a call names, as it is; empty where it names none."""
         address = request[6 + names.path]
-        return self._memory.string(request[1], address) or b"" if address else b""
+        text = self._memory.string(request[1], address) if address else b""
+        if text is None and notify.was_refused():
+            program = self._processes.of(request[1]).program
+            self._tell(Unseen(what="the paths of a program that may not be read", program=program))
+        return text or b""
 
     def see(self, request: notify.Request, names: Names, path: bytes) -> None:
         """Tell of a call that names `path`, unless it was told."""
@@ -67,17 +76,31 @@ class Lookups:
         task = request[1]
         process = self._processes.of(task)
         try:
-            base = "" if path[:1] == b"/" else self._base(request, names)
+            base, path = self._place(request, names, path)
         except OSError:
             return  # a descriptor that is not open: the call fails
         key = (process.program, how, base, path)
-        if key in self._told or not path:
+        if not base and not path:
             return
-        if len(self._told) >= _MOST:
-            self._tell(Unseen(what=f"more than {_MOST} lookups", program=""))
+        if key not in self._told:
+            self._room -= len(base) + len(path)
+            if len(self._told) >= _MOST or self._room < 0:
+                self._tell(Unseen(what=f"more than {_MOST} lookups, or very long ones", program=""))
+                return
+            self._told.add(key)
+        elif key not in self._absent:
             return
-        self._told.add(key)
-        self._add(process, task, how, _joined(base, os.fsdecode(path)))
+        self._add(process, task, key)
+
+    def _place(self, request: notify.Request, names: Names, path: bytes) -> tuple[str, bytes]:
+        """Return a directory and a path below it; what is executed by a descriptor is all directory."""
+        if names.how is How.EXECUTE:
+            way, _, number = path.rpartition(b"/")
+            if way in _BY_NUMBER and number.isdigit():
+                return self._processes.link(request[1], f"fd/{number.decode()}"), b""
+            if not path and names.directory is not None:  # fexecve(3)
+                return self._base(request, names), b""
+        return ("" if path[:1] == b"/" or not path else self._base(request, names)), path
 
     def _base(self, request: notify.Request, names: Names) -> str:
         """Return the directory that a relative path is relative to."""
@@ -87,12 +110,16 @@ class Lookups:
         number = signed(request[6 + names.directory])
         return self._processes.cwd(task) if number == HERE else self._processes.link(task, f"fd/{number}")
 
-    def _add(self, process: Process, task: int, how: How, path: str) -> None:
-        self._tell(
-            Lookup(
-                path=path, how=how, found=self._exists(task, path), program=process.program, pid=process.pid
-            )
-        )
+    def _add(self, process: Process, task: int, key: Key) -> None:
+        """Tell of a lookup; of a program that was not there once more when it is."""
+        _, how, base, name = key
+        path = self._joined(base, os.fsdecode(name))
+        found = not name or self._exists(task, path)
+        if key in self._absent and not found:
+            return
+        if how is How.EXECUTE:
+            (self._absent.discard if found else self._absent.add)(key)
+        self._tell(Lookup(path=path, how=how, found=found, program=process.program, pid=process.pid))
 
     def _exists(self, task: int, path: str) -> bool:
         for own in _OWN:
@@ -104,17 +131,29 @@ class Lookups:
             return False
         return True
 
+    def _joined(self, base: str, path: str) -> str:
+        """Return an absolute path without "." and "//"; with ".." the links before it have to be followed.
+
+        By the kernel: it gives up after 40 links. What a program can plant would keep Python busy for hours.
+        """
+        whole = os.path.join(base, path)
+        if "/.." in whole:
+            head, _, tail = whole.rpartition("/../")
+            whole = os.path.join(self._real(f"{head}/.."), tail) if tail else self._real(whole)
+        return os.path.normpath(whole).replace("//", "/")
+
+    def _real(self, path: str) -> str:
+        try:
+            file = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except (OSError, ValueError):
+            return path
+        try:
+            return self._processes.path_of(file)
+        finally:
+            os.close(file)
+
 
 def signed(word: int) -> int:
     """Return an argument as an int of C."""
     low = word & 0xFFFFFFFF
     return low - ((low & 0x80000000) << 1)
-
-
-def _joined(base: str, path: str) -> str:
-    """Return an absolute path without "." and "//"; with ".." the links before it have to be followed."""
-    whole = os.path.join(base, path)
-    if "/.." in whole:
-        head, _, tail = whole.rpartition("/../")
-        whole = os.path.join(os.path.realpath(f"{head}/.."), tail) if tail else os.path.realpath(whole)
-    return os.path.normpath(whole).replace("//", "/")

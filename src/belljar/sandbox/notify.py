@@ -90,6 +90,11 @@ def find(directory: int, path: bytes, flags: int) -> int:
     return _check(_syscall(_OPENAT2, directory, path, how, len(how)), "openat2")
 
 
+def was_refused() -> bool:
+    """Tell whether the last call failed because a process may not be looked into."""
+    return ctypes.get_errno() == errno.EPERM
+
+
 def entries(directory: int) -> bytes:
     """Return what a directory's descriptor lists, from where it stands: `struct linux_dirent64`, many."""
     buffer = ctypes.create_string_buffer(1 << 16)

@@ -35,6 +35,7 @@ from belljar.sandbox.processes import Processes
 ALL_CHILDREN = 0x40000000  # __WALL of waitpid(2): threads too
 _BUFFERED = 1 << 15
 _IDLE_MILLISECONDS = 200
+_MOST_BLOCKED = 1000
 _RANDOM_FILES = (b"/dev/urandom", b"/dev/random")
 _UNKNOWN = "not known to belljar"
 _ARMING = CLASSES["node"].why
@@ -145,13 +146,13 @@ class Supervisor:
         executes, moves = rule.kind == "execute", rule.kind == "move"
 
         def see(request: notify.Request) -> None:
+            if arms(rule.call, request):
+                self._deny(request, _ARMING)
+                return
             path = self._lookups.path(request, names)
             if traced:
                 self._lookups.see(request, names, path)
             if random and path in _RANDOM_FILES and self._open_random(request, names):
-                return
-            if arms(rule.call, request):
-                self._deny(request, _ARMING)
                 return
             if executes:
                 self._executions.begin(request)
@@ -205,8 +206,17 @@ class Supervisor:
             call = "system calls of another ABI"
         why = why or (rule.why or "not in this sandbox" if rule else _UNKNOWN)
         with contextlib.suppress(OSError):
-            self._blocked[call, why, self._processes.of(request[1]).program] += 1
-        self._listener.answer(request, 0, (rule and rule.errno) or (errno.EPERM if rule else errno.ENOSYS))
+            self._count(call, why, self._processes.of(request[1]).program)
+        denied = rule is not None and rule.action is Action.ERRNO
+        number = rule.errno if rule and denied else errno.EPERM if rule else errno.ENOSYS
+        self._listener.answer(request, 0, number)
+
+    def _count(self, call: str, why: str, program: str) -> None:
+        """Count a call that was denied; a program can make up no more of them than can be told."""
+        key = call, why, program
+        if key not in self._blocked and len(self._blocked) >= _MOST_BLOCKED:
+            key = "other calls", _UNKNOWN, ""
+        self._blocked[key] += 1
 
     def _reap(self, init: int) -> bool:
         """Let go whoever has stopped; True when init has ended."""
@@ -229,7 +239,11 @@ class Supervisor:
         if chance is None or flags & (os.O_ACCMODE | os.O_PATH | os.O_DIRECTORY):
             return False
         process = self._processes.of(request[1])
-        reader = self._random_files.open(lambda: chance.draw(process, 4096))
+        try:
+            reader = self._random_files.open(lambda: chance.draw(process, 4096))
+        except OSError as error:  # the device itself would be another answer
+            self._listener.answer(request, 0, error.errno or errno.ENFILE)
+            return True
         self._listener.hand(request, reader, flags)
         os.close(reader)
         return True

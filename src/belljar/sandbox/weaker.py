@@ -33,9 +33,9 @@ from belljar.sandbox.values import replace, value
 DENIED = (
     *("ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "process_madvise"),
     *("shmget", "shmat", "shmctl", "semget", "semop", "semctl", "semtimedop", "msgget", "msgsnd", "msgrcv"),
-    *("msgctl", "mq_open", "mq_unlink"),
+    *("msgctl", "mq_open", "mq_unlink", "prlimit64", "setpriority", "clone3"),
 )
-"""What reaches others where there is no process or IPC namespace."""
+"""What reaches others where there is no process or IPC namespace, or might make a user namespace."""
 _NODES = ("null", "zero", "full", "random", "urandom", "tty")
 
 

@@ -21,6 +21,12 @@ Any command in a directory without a recipe, and what it was let have, started a
     record = api.run(api.RunRequest(command=("make",), project=Path("."), env=dict(os.environ)))
     assert record.status == 0 and not record.disarmed
 
+What a build depends on; `what` may be a recipe's directory, such a request, or a builder's own `api.Subject`:
+
+    result = api.reproduce(request, api.ReproduceOptions(dont_vary=("environment",)))
+    for cause in result.causes:
+        print(cause.names, [path for path, _ in cause.spots], cause.remedy)
+
 `api.stage` and `api.roots` are rooms: `api.stage.plan(...)`, `api.roots.obtain(name, home)`.
 
 Functions return frozen values and raise kinds of `BelljarError`; a negative verdict is a value, except
@@ -61,6 +67,10 @@ from belljar.relocate.install import plan as plan_installation
 from belljar.relocate.moved import Moved, moved
 from belljar.relocate.moving import Applied, resume
 from belljar.relocate.request import Relocation, check, plan_relocation, relocate, undo
+from belljar.reproduce import Cause, Metadata, Ready, Subject, reproduce
+from belljar.reproduce import Options as ReproduceOptions
+from belljar.reproduce import Result as Reproduction
+from belljar.sandbox import Sandbox
 from belljar.seal.doing import Unsealing
 from belljar.seal.doing import check as check_seal
 from belljar.seal.launcher import Form
@@ -79,6 +89,7 @@ __all__ = [
     "Artifact",
     "BelljarError",
     "BuildError",
+    "Cause",
     "Event",
     "Fault",
     "Finding",
@@ -90,26 +101,32 @@ __all__ = [
     "IntegrityError",
     "Lock",
     "Matrix",
+    "Metadata",
     "Moved",
     "NegativeVerdict",
     "Options",
     "Plan",
     "Policy",
     "Progress",
+    "Ready",
     "Recipe",
     "Refusal",
     "Relocation",
     "RemoteError",
     "Report",
+    "ReproduceOptions",
+    "Reproduction",
     "Root",
     "RunPlan",
     "RunRecord",
     "RunRequest",
+    "Sandbox",
     "Scan",
     "SealOptions",
     "Sealing",
     "Store",
     "StoreName",
+    "Subject",
     "Unsealing",
     "UsageError",
     "audit",
@@ -129,6 +146,7 @@ __all__ = [
     "quiet",
     "relocate",
     "relocations",
+    "reproduce",
     "resume",
     "roots",
     "run",

@@ -10,11 +10,10 @@ import test_build_support as built
 from test_reproduce_causes import causes, place_with, reproduced
 from test_run_support import NOBODY, ROOT, Place, belljar, scratch, system
 
-from belljar.hermetic.plan import plan
+from belljar import api
 from belljar.hermetic.request import Request
 from belljar.home import Home
-from belljar.reproduce import Options, reproduce
-from belljar.reproduce.subject import Project
+from belljar.sandbox import Bind, Devices, Proc, Symlink, Tmpfs
 
 HOSTILE = """
 cat 'na'* > /dev/null
@@ -186,14 +185,48 @@ def test_an_ordinary_user_gets_the_same_answer():
     top = scratch(NOBODY if ROOT else None)
     place = place_with(top, "id -un > out; nproc >> out")
     request = Request(command=("bash", "build.sh"), project=place.project, profile="none", system=system())
-    made = plan(request)
     home = Home(data=top / "home", cache=top / "home/cache")
     for path in (top, *top.rglob("*")):
         os.chown(path, NOBODY, NOBODY) if ROOT else None
     built.load_everything()
 
     def work():
-        result = reproduce(lambda stage: Project(plan=made, pristine=stage), Options(), home)
+        result = api.reproduce(request, home=home)
         return sorted(name for cause in result.causes for name in cause.names)
 
     assert built.in_child(work, uid=NOBODY if ROOT else 0) == ["cpus", "user"]
+
+
+class OwnBuilds(api.Subject):
+    """What a builder that knows nothing of recipes and profiles has: a sandbox of its own, and a command."""
+
+    title = "own"  # type: ignore[assignment] # a value serves for a property
+
+    def prepare(self, place: Path) -> api.Ready:
+        (place / "work").mkdir()
+        (place / "out").mkdir()
+        operations = (
+            *(Bind(source=str(system() / name), target=f"/{name}") for name in ("usr", "etc")),
+            *(Symlink(target=f"/{name}", link=f"usr/{name}") for name in ("bin", "lib", "lib64")),
+            *(Proc(), Devices(), Tmpfs(target="/tmp")),
+            Bind(source=str(place / "work"), target="/build", writable=True),
+            Bind(source=str(place / "out"), target="/out", writable=True),
+        )
+        box = api.Sandbox(operations=operations, env={"PATH": "/usr/bin"}, cwd="/build")
+        command = ("/usr/bin/bash", "-euc", "uname -n > /out/host; pwd > /out/where; echo same > /out/same")
+        return api.Ready(sandbox=box, command=command, sources=place / "work", output=place / "out")
+
+
+def test_a_builder_drives_it_as_a_library_with_sandboxes_of_its_own(tmp_path):
+    home = Home(data=tmp_path / "home", cache=tmp_path / "home/cache")
+    options = api.ReproduceOptions(vary=("host", "path", "umask"), metadata=frozenset({api.Metadata.MODE}))
+    result = api.reproduce(OwnBuilds(), options, home=home)
+    assert {cause.names: [path for path, _ in cause.spots] for cause in result.causes} == {
+        ("host",): ["host"],
+        ("path",): ["where"],
+        ("umask",): ["host", "same", "where"],
+    }
+    assert not result.is_reproducible
+    assert json.loads(json.dumps(result.to_json()))["version"] == 1
+    with pytest.raises(api.UsageError, match="clokc"):
+        api.reproduce(OwnBuilds(), api.ReproduceOptions(vary=("clokc",)), home=home)

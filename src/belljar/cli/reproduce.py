@@ -1,7 +1,6 @@
 """`belljar reproduce`, and what it shares with `belljar run --reproduce`."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,6 @@ from belljar.errors import UsageError
 if TYPE_CHECKING:
     from belljar.hermetic.request import Request
     from belljar.reproduce import Options, Result
-    from belljar.reproduce.subject import Subject
-    from belljar.types import Progress
 
 
 class _WithCommand(click.Command):
@@ -103,7 +100,8 @@ def command(directory: Path, *, listed: bool, form: str, is_json: bool, **asked:
     options = _options_of(asked)
     if asked["dry_run"]:
         return _foresee(directory, options, asked, form)
-    return carry_out(_maker(directory, asked), options, form, html=asked["html"], strict=asked["strict"])
+    what = _asked_for(directory, asked)
+    return carry_out(what, options, form, html=asked["html"], strict=asked["strict"])
 
 
 def _options_of(asked: dict[str, Any]) -> "Options":
@@ -117,6 +115,10 @@ def _options_of(asked: dict[str, Any]) -> "Options":
         most=asked["builds"],
         rounds=asked["rounds"],
         metadata=frozenset(map(Metadata, asked["metadata"])),
+        only=asked["only"],
+        ignored=asked["ignore"],
+        everything=asked["everything"],
+        offline=asked["offline"],
         keep=asked["keep"],
     )
 
@@ -132,29 +134,10 @@ def _variable(text: str) -> tuple[str, str]:
     return name, value
 
 
-Maker = Callable[["Progress"], Callable[[Path], "Subject"]]
-
-
-def _maker(directory: Path, asked: dict[str, Any]) -> Maker:
-    """Return what makes the subject; what is wrong with the recipe or project is raised now."""
-    if (directory / "belljar.toml").exists() and not asked["command_words"]:
-        return lambda shown: _recipe(directory, asked, shown)
-    return _project_maker(_request(directory, asked), asked)
-
-
-def _recipe(directory: Path, asked: dict[str, Any], shown: "Progress") -> Callable[[Path], "Subject"]:
-    from belljar.home import Home
-    from belljar.reproduce.recipe import of_recipe
-
-    subject = of_recipe(
-        directory,
-        Home.from_environment(),
-        offline=asked["offline"],
-        progress=shown,
-        ignored=asked["ignore"],
-        only=asked["only"],
-    )
-    return lambda _: subject
+def _asked_for(directory: Path, asked: dict[str, Any]) -> "Path | Request":
+    """Return the directory of a recipe, or the command that builds what is there."""
+    is_recipe = (directory / "belljar.toml").exists() and not asked["command_words"]
+    return directory if is_recipe else _request(directory, asked)
 
 
 def _request(directory: Path, asked: dict[str, Any]) -> "Request":
@@ -189,35 +172,14 @@ def of_run(request: "Request", report: Path | None) -> int:
     if request.fetch:
         hint = "fetch first, without it: belljar run --fetch -- true"
         raise UsageError("--reproduce: the fetch step is not done again for each build", hint=hint)
-    asked = {"only": (), "ignore": (), "everything": False}
     to_stdout = report is not None and str(report) == "-"
     kept = None if to_stdout else report
     form = "json" if to_stdout else "text"
-    return carry_out(_project_maker(request, asked), Options(), form, report=kept)
-
-
-def _project_maker(request: "Request", asked: dict[str, Any]) -> Maker:
-    """Return what makes the subject of a request of `belljar run`."""
-    from belljar.hermetic.plan import plan
-    from belljar.reproduce.subject import Project, require_own_outputs
-
-    made = plan(request)
-    require_own_outputs(made)
-
-    def make(stage: Path) -> "Subject":
-        return Project(
-            plan=made,
-            pristine=stage,
-            only=asked["only"],
-            ignore=asked["ignore"],
-            everything=asked["everything"],
-        )
-
-    return lambda _: make
+    return carry_out(request, Options(), form, report=kept)
 
 
 def carry_out(
-    make: Maker,
+    what: "Path | Request",
     options: "Options",
     form: str,
     *,
@@ -226,7 +188,6 @@ def carry_out(
     strict: bool = False,
 ) -> int:
     """Do it, say what was found, and return the exit status."""
-    from belljar.home import Home
     from belljar.report import reproduce_text
     from belljar.reproduce import reproduce
 
@@ -234,7 +195,7 @@ def carry_out(
     if html is not None and not html.absolute().parent.is_dir():
         raise UsageError(f"--html {html}: its directory does not exist")
     with progress() as shown:
-        result = reproduce(make(shown), options, Home.from_environment(), shown)
+        result = reproduce(what, options, progress=shown)
     show(form, reproduce_text.render(result), result.to_json())
     if html is not None:
         _write(html, result)
@@ -262,11 +223,9 @@ def _write_json(report: Path, result: "Result") -> None:
 def _foresee(directory: Path, options: "Options", asked: dict[str, Any], form: str) -> int:
     """Say what would be done."""
     names = [item.name for item in options.influences]
-    if (directory / "belljar.toml").exists() and not asked["command_words"]:
-        what = f"{directory}: the recipe's script"
-    else:
-        request = _request(directory, asked)
-        what = f"{directory}: {' '.join(request.command)}"
+    asked_for = _asked_for(directory, asked)
+    words = "the recipe's script" if isinstance(asked_for, Path) else " ".join(asked_for.command)
+    what = f"{directory}: {words}"
     lines = [f"would build {what}", "  as usual, and with all of these varied:"]
     lines += [f"    {name}" for name in names]
     lines.append(f"  and, where that differs, some of them, in at most {options.most} builds")

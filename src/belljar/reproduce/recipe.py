@@ -18,18 +18,16 @@ from belljar.build.sandboxed import BUILD
 from belljar.build.script import COMMAND, prepare
 from belljar.home import Home
 from belljar.recipe.fetch import fetch
-from belljar.reproduce.subject import Ready
+from belljar.reproduce.subject import Ready, Subject
 from belljar.reproduce.variation import PATHS
 from belljar.types import Digest, Progress
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeSubject:
-    """A recipe that is ordered; `ignored` and `only` are patterns of what is not, or alone, compared."""
+class RecipeSubject(Subject):
+    """A recipe that is ordered."""
 
     order: Order
-    ignored: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -71,9 +69,7 @@ class RecipeSubject:
         return materialise(packages, links, self._files, home=order.home, progress=order.progress)
 
 
-def of_recipe(
-    directory: Path, home: Home, *, offline: bool, progress: Progress, **compared: tuple[str, ...]
-) -> RecipeSubject:
+def of_recipe(directory: Path, home: Home, *, offline: bool, progress: Progress) -> RecipeSubject:
     """Return the recipe in a directory as a subject. Raises what `belljar build` does for a bad one."""
     order = order_of(directory, home, Options(offline=offline), progress)
-    return RecipeSubject(order=order, **compared)
+    return RecipeSubject(order=order)

@@ -13,7 +13,7 @@ from belljar.home import Home
 from belljar.reproduce.result import Result, causes_of, shown
 from belljar.reproduce.search import search
 from belljar.reproduce.subject import Subject
-from belljar.reproduce.trees import Metadata
+from belljar.reproduce.trees import Compared, Metadata
 from belljar.reproduce.trial import Laboratory
 from belljar.reproduce.variation import ALL, Influence, chosen, variable
 from belljar.types import Event, Progress, quiet
@@ -27,6 +27,8 @@ _DIFFOSCOPE_LINES = 400
 class Options:
     """What to vary (empty: all), what not, variables of the environment besides, how many builds at most.
 
+    `only` and `ignored` are patterns of what is compared; `everything`: also what build tools write for
+    themselves. `offline`: what a recipe needs must have been fetched.
     `rounds` is how many builds with everything varied must show no difference, `metadata` what is compared
     besides contents. `keep` is a directory to be made, which gets the usual tree and the varied one.
     """
@@ -37,7 +39,18 @@ class Options:
     most: int = 60
     rounds: int = 1
     metadata: frozenset[Metadata] = frozenset()
+    only: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    everything: bool = False
+    offline: bool = False
     keep: Path | None = None
+
+    def compared(self, subject: Subject) -> Compared:
+        """Return what of the trees of a subject is compared."""
+        left_overs = () if self.everything else subject.left_overs
+        return Compared(
+            ignored=(*subject.ignored, *left_overs, *self.ignored), only=self.only, metadata=self.metadata
+        )
 
     @property
     def influences(self) -> tuple[Influence, ...]:
@@ -48,7 +61,7 @@ class Options:
         return chosen(known, self.vary, self.dont_vary)
 
 
-def reproduce(
+def investigate(
     make: Callable[[Path], Subject], options: Options, home: Home, progress: Progress = quiet
 ) -> Result:
     """Build what `make` returns for a directory of its own, vary what it might depend on, and compare.
@@ -67,7 +80,7 @@ def reproduce(
             stage=stage,
             progress=progress,
             limit=options.most,
-            metadata=options.metadata,
+            compared=options.compared(subject),
         )
         found = search(lab, influences, options.rounds)
         differing = lab.seen()

@@ -9,11 +9,11 @@ behind (a project), or what it installs (a recipe).
 import os
 import shutil
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 from belljar import fsys, proc
 from belljar.errors import InputError, UsageError
@@ -51,55 +51,55 @@ class Ready:
     output: Path
 
 
-class Subject(Protocol):
-    """What is built."""
+class Subject(ABC):
+    """What is built: a title, and how to make one build ready; the rest may stay as it is here."""
 
     @property
+    @abstractmethod
     def title(self) -> str:
         """What it is called."""
-        ...
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """Patterns of names that are not compared."""
-        ...
+        """Patterns of names that are never compared."""
+        return ()
 
     @property
-    def only(self) -> tuple[str, ...]:
-        """Patterns of names that alone are compared; none: all."""
-        ...
+    def left_overs(self) -> tuple[str, ...]:
+        """Patterns of what build tools write for themselves: not compared unless it is asked for."""
+        return ()
 
     @property
     def fixed(self) -> Mapping[str, str]:
         """Names of influences that cannot be varied, and why."""
-        ...
+        return {}
 
     @property
     def inputs(self) -> Mapping[str, str]:
         """Names of influences that whoever builds this holds fast by convention, and how."""
-        ...
+        return {}
 
+    @abstractmethod
     def prepare(self, place: Path) -> Ready:
-        """Put the sources into a new directory `place`."""
-        ...
+        """Put the sources into `place`, an empty directory that is there, and return what is to be run.
+
+        Called once for each build. What varies are the sandbox's fields and what it shows: sources at /build
+        and a home at /home/build move with the influences `path` and `home`. In `place` the names `machine`,
+        `log` and `sandbox.json` are taken.
+        """
 
     def finish(self, ready: Ready) -> None:
-        """Do what belongs to the build after its command."""
-        ...
+        """Do what belongs to the build after its command; here: refuse one that has left nothing."""
+        if not ready.output.is_dir() or not any(ready.output.iterdir()):
+            raise InputError(f"{self.title}: left nothing to compare")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Project:
-    """A directory and a command, as `belljar run` plans it; `pristine` is where its sources are copied to.
-
-    `only`: patterns of what is compared (empty: all), `everything`: compare left-overs of tools, too.
-    """
+class Project(Subject):
+    """A directory and a command, as `belljar run` plans it; `pristine` is where its sources are copied to."""
 
     plan: Plan
     pristine: Path
-    only: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    everything: bool = False
 
     @property
     def title(self) -> str:
@@ -108,19 +108,13 @@ class Project:
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """Patterns of names that are not compared."""
-        own = () if self.everything else LEFT_OVERS
-        return (*projects.VERSION_CONTROL, *own, *self.ignore)
+        """Patterns of names that are never compared."""
+        return projects.VERSION_CONTROL
 
     @property
-    def fixed(self) -> Mapping[str, str]:
-        """What cannot be varied: nothing."""
-        return {}
-
-    @property
-    def inputs(self) -> Mapping[str, str]:
-        """What is held fast by convention: nothing, a project lies anywhere."""
-        return {}
+    def left_overs(self) -> tuple[str, ...]:
+        """Patterns of what build tools write for themselves."""
+        return LEFT_OVERS
 
     def prepare(self, place: Path) -> Ready:
         """Put the sources into a new directory `place`."""
@@ -150,7 +144,7 @@ class Project:
         before = {entry.path for entry in fsys.walk(self._kept)}
         for entry in fsys.walk(ready.output):
             here, there = ready.output / entry.path, self._kept / entry.path
-            if not entry.is_file or matches(entry.path, self.ignored):
+            if not entry.is_file or matches(entry.path, (*self.ignored, *self.left_overs)):
                 continue
             if entry.path not in before or fsys.sha256(here) != fsys.sha256(there):
                 return

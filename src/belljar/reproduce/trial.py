@@ -19,7 +19,7 @@ from belljar.reproduce import locale
 from belljar.reproduce.difference import Difference, Spot
 from belljar.reproduce.search import FAILURE
 from belljar.reproduce.subject import Subject
-from belljar.reproduce.trees import Compared, Metadata, differences
+from belljar.reproduce.trees import Compared, differences
 from belljar.reproduce.variation import Influence, world_of
 from belljar.reproduce.world import World
 from belljar.sandbox import Sandbox, SandboxError, run
@@ -50,9 +50,9 @@ class Laboratory:
     subject: Subject
     influences: Sequence[Influence]
     stage: Path
+    compared: Compared
     progress: Progress
     limit: int = 60
-    metadata: frozenset[Metadata] = frozenset()
     builds: int = 0
     unstable: frozenset[Spot] = frozenset()
     _known: dict[frozenset[str], tuple[Difference, ...]] = field(default_factory=dict)
@@ -65,10 +65,6 @@ class Laboratory:
     def is_spent(self) -> bool:
         """Whether there have been as many builds as there may be."""
         return self.builds >= self.limit
-
-    @property
-    def _compared(self) -> Compared:
-        return Compared(ignored=self.subject.ignored, only=self.subject.only, metadata=self.metadata)
 
     def usual(self) -> Built:
         """Return the build that all others are compared with. Raises BuildError when it fails."""
@@ -113,7 +109,7 @@ class Laboratory:
             path, part = FAILURE
             return (Difference(path=path, part=part, before="0", after=built.failure),)
         _make_readable(built.tree)
-        found = differences(usual.tree, built.tree, self._compared)
+        found = differences(usual.tree, built.tree, self.compared)
         if name != "varied":
             fsys.remove_tree(self.stage / name)
         return found

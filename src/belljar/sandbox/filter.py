@@ -230,7 +230,8 @@ def _rules(
     found = []
     for call, number, kind in _table(machine):
         item = CLASSES["allow" if kind in free else kind]
-        tests = (some[call],) if call in some and item.action is not Action.ALLOW else ()
+        some_only = call in some and item.action is not Action.ALLOW
+        tests: tuple[tuple[Test, ...], ...] = (some[call],) if some_only else ()
         always = item.action is Action.NOTIFY and not tests and kind not in _ARMED_ONLY
         if call in _ARMING and not always:
             item, tests = CLASSES[kind], (*tests, _ARMING[call])

@@ -120,7 +120,8 @@ def act(
         command=command_words,
         env=dict(os.environ),
         unlocked=not locked,
-        opened=report is not None,
+        opened=report is not None or not quiet,
+        identified=report is not None or bool(asked["trace"]),
         profiles=user_profiles(),
         **asked,
     )

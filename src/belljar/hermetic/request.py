@@ -37,7 +37,9 @@ class Request:
     linker: str | None = None
     no_cc: bool = False
     opened: bool = False
-    """Watch what is opened and started: what the report needs."""
+    """Watch what is opened and started, so that there is something to say of reads outside."""
+    identified: bool = True
+    """Identify all that was started, where it is watched; else only the command and what its profile names."""
     trace: bool = False
     """Watch what is looked for, too, and keep every path."""
     clock: bool = False

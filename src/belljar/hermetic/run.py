@@ -42,18 +42,22 @@ def run(
     _require_linker(plan)
     before = _version_control(plan)
     disarmed: list[str] = []
-    outcome, step, inquiry = None, plan.build, None
+    outcome, step = None, plan.build
+    inquiries: list[Inquiry] = []
     seconds, reached = 0.0, Reached(inputs=plan.declared)
     for step in plan.steps:
         told(step.name)
         _prepare(plan, step)
-        if identify and step is plan.build:
-            inquiry = _inquiry(plan)
+        asks = identify and step is plan.build
         try:
             with relayed(stdout, stderr) as streams:
-                path, weaker = plan.request.env.get("PATH"), plan.request.allow_weaker
-                policy = _policy(plan, step)
-                outcome = _execute(step, policy, streams, reached, path, allow_weaker=weaker)
+                outcome = _execute(
+                    step,
+                    plan,
+                    streams,
+                    reached,
+                    meanwhile=(lambda: inquiries.append(_inquiry(plan))) if asks else None,
+                )
         finally:  # however it ends, Ctrl-C included
             armed = project.disarm(_writable(step))
         seconds += outcome.seconds
@@ -66,7 +70,7 @@ def run(
         status=outcome.status,
         seconds=seconds,
         step=step.name,
-        tools=_identified(inquiry, reached),
+        tools=_identified(plan, inquiries, reached),
         reached=reached,
         weaker=outcome.weaker,
         disarmed=tuple(sorted({*disarmed, *reached.left_out(plan.project)})),
@@ -123,20 +127,22 @@ def _require_linker(plan: Plan) -> None:
 
 
 def _execute(
-    step: Step, policy: Policy, streams: Streams, reached: Reached, path: str | None, *, allow_weaker: bool
+    step: Step, plan: Plan, streams: Streams, reached: Reached, *, meanwhile: Callable[[], None] | None
 ) -> Outcome:
     program = sight.search(step.sandbox, step.command[0])
     if program is None and "/" not in step.command[0]:
-        raise InputError(f"{step.command[0]}: not found in the sandbox", hint=_where(step.command[0], path))
+        hint = _where(step.command[0], plan.request.env.get("PATH"))
+        raise InputError(f"{step.command[0]}: not found in the sandbox", hint=hint)
     try:
         return run_sandbox(
             step.sandbox,
             [program or step.command[0], *step.command[1:]],
             stdout=streams.stdout,
             stderr=streams.stderr,
-            policy=policy,
+            policy=_policy(plan, step),
             on_event=reached,
-            allow_weaker=allow_weaker,
+            allow_weaker=plan.request.allow_weaker,
+            meanwhile=meanwhile,
         )
     except SandboxError as error:
         raise _explained(error) from error
@@ -173,10 +179,9 @@ def _explained(error: SandboxError) -> HostError | InputError:
 
 def _inquiry(plan: Plan) -> "Inquiry":
     """Identify the tools that the profile names, and the command's program, as they are before it runs."""
-    watched = plan.request.opened or plan.request.trace
     from belljar.hermetic.tools import Inquiry
 
-    inquiry = Inquiry(box=plan.build.sandbox, versions=watched)
+    inquiry = Inquiry(box=plan.build.sandbox, versions=_identifies_all(plan.request))
     linker = ((plan.request.linker, "--version"),) if plan.request.linker else ()
     for words in (*plan.profile.identity, *linker):
         inquiry.add(words[0], words)
@@ -184,13 +189,16 @@ def _inquiry(plan: Plan) -> "Inquiry":
     return inquiry
 
 
-def _identified(inquiry: "Inquiry | None", reached: Reached) -> "tuple[Tool, ...]":
+def _identifies_all(request: Request) -> bool:
+    return request.identified and (request.opened or request.trace)
+
+
+def _identified(plan: Plan, inquiries: "list[Inquiry]", reached: Reached) -> "tuple[Tool, ...]":
     """Add what else was started, after the fact: what the command made itself may be gone again."""
-    if inquiry is None:
-        return ()
-    for path in reached.executed():
-        inquiry.add(path)
-    return inquiry.found()
+    for inquiry in inquiries:
+        for path in reached.executed() if _identifies_all(plan.request) else ():
+            inquiry.add(path)
+    return tuple(tool for inquiry in inquiries for tool in inquiry.found())
 
 
 def _writable(step: Step) -> list[Path]:

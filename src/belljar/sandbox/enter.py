@@ -62,6 +62,7 @@ def run(
     policy: Policy | None = None,
     on_event: Callable[[Event], None] | None = None,
     allow_weaker: bool = False,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Outcome:
     """Run `argv` in the sandbox and wait for it and for everything that it started.
 
@@ -72,6 +73,7 @@ def run(
     inside. Raises SandboxError when the sandbox cannot be set up or the program cannot be started. An
     exception in the caller (Ctrl-C) kills everything inside before it goes on. Where the host forbids what
     namespaces need, `allow_weaker` has it run with less (belljar.sandbox.weaker); the outcome says so.
+    `meanwhile` is called once, while the sandbox is set up; the command starts when it has returned.
     """
     job = inside.Job(
         sandbox=sandbox,
@@ -83,13 +85,13 @@ def run(
     _check(job)
     _flush()
     try:
-        return _run(job, timeout, watch, on_event)
+        return _run(job, timeout, watch, on_event, meanwhile)
     except SandboxError as error:
         if not allow_weaker or not is_forbidden(error):
             raise
         refusal = error
     try:
-        return _run(replace(job, weaker=True), timeout, watch, on_event)
+        return _run(replace(job, weaker=True), timeout, watch, on_event, None)
     except SandboxError as error:
         error.hint = error.hint or refusal.hint
         raise
@@ -100,13 +102,13 @@ def _run(
     timeout: float | None,
     watch: Callable[[], None] | None,
     on_event: Callable[[Event], None] | None,
+    meanwhile: Callable[[], None] | None,
 ) -> Outcome:
     started = time.monotonic()
     keepers: list[int] = []
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with Step("start"):
-        reader, writer = map(_file, os.pipe(), "rw")
-        events = _Events(on_event) if job.policy is not None and on_event is not None else None
+        pipes = _Pipes(on_event if job.policy is not None else None, held=meanwhile is not None)
     try:
         # Blocked until someone is there to clean up; blocked for good in the keeper and in init.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -115,15 +117,16 @@ def _run(
             # In one call: where another thread takes the signal, an exception can come in any line here.
             keepers.extend(itertools.starmap(_fork(), ((),)))
         if keepers == [0]:
-            inside.keep(job, caller, writer.fileno(), None if events is None else events.writer.fileno())
-        writer.close()
-        if events is not None:
-            events.writer.close()
+            inside.keep(job, caller, pipes.theirs())
+        pipes.close_theirs()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        report, timed_out = _listen(reader, timeout, watch, events)
+        if meanwhile is not None:
+            meanwhile()
+            started = time.monotonic()
+            pipes.start()
+        report, timed_out = _listen(pipes.report[0], timeout, watch, pipes.events)
     finally:
-        ends = (reader, writer) if events is None else (reader, writer, events.reader, events.writer)
-        _surely(lambda: _end(keepers, ends, mask))
+        _surely(lambda: _end(keepers, pipes.all(), mask))
     seconds = time.monotonic() - started
     if timed_out:
         return Outcome(status=-signal.SIGKILL, seconds=seconds, timed_out=True, weaker=job.weaker)
@@ -162,15 +165,52 @@ def _flush() -> None:
             stream.flush()
 
 
-def _file(fd: int, mode: str) -> io.FileIO:
-    return io.FileIO(fd, mode)  # closing it twice does no harm
+class _Pipes:
+    """The pipes between the caller and a sandbox; to close one twice does no harm."""
+
+    def __init__(self, on_event: Callable[[Event], None] | None, *, held: bool) -> None:
+        self.report = _pipe()
+        self.events = None if on_event is None else _Events(on_event)
+        self._word = _pipe() if held else None
+
+    def theirs(self) -> inside.Ends:
+        """Return the ends that the sandbox is to keep."""
+        return inside.Ends(
+            report=self.report[1].fileno(),
+            events=None if self.events is None else self.events.writer.fileno(),
+            word=None if self._word is None else self._word[0].fileno(),
+        )
+
+    def close_theirs(self) -> None:
+        """Close the sandbox's ends, which it has copies of."""
+        self.report[1].close()
+        if self.events is not None:
+            self.events.writer.close()
+        if self._word is not None:
+            self._word[0].close()
+
+    def start(self) -> None:
+        """Give the word; what has failed meanwhile does not hear it."""
+        if self._word is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._word[1].write(b"!")
+
+    def all(self) -> tuple[io.FileIO, ...]:
+        """Return every end."""
+        events = () if self.events is None else (self.events.reader, self.events.writer)
+        return (*self.report, *events, *(self._word or ()))
+
+
+def _pipe() -> tuple[io.FileIO, io.FileIO]:
+    reader, writer = os.pipe()
+    return io.FileIO(reader, "r"), io.FileIO(writer, "w")
 
 
 class _Events:
     """A pipe by which the supervisor tells what it sees."""
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
-        self.reader, self.writer = map(_file, os.pipe(), "rw")
+        self.reader, self.writer = _pipe()
         self._tell = tell
         self._rest = b""
 

@@ -41,7 +41,7 @@ _LIMITS = {
     resource.RLIMIT_STACK: (8 << 20, resource.RLIM_INFINITY),
     resource.RLIMIT_NOFILE: (1024, 4096),
 }
-PIPE, _EVENTS = 3, 4
+PIPE = 3
 _EVERY_FD = 2**32 - 1
 
 
@@ -57,19 +57,30 @@ class Job:
     weaker: bool = False
 
 
-def keep(job: Job, caller: int, pipe: int, events: int | None = None) -> NoReturn:
+@value
+class Ends:
+    """Descriptors of pipes to the caller: to report, to tell events, to hear the word to start."""
+
+    report: int
+    events: int | None = None
+    word: int | None = None
+
+
+def keep(job: Job, caller: int, ends: Ends) -> NoReturn:
     """Be the keeper: leave for new namespaces, start init there, and outlive it."""
+    pipe = ends.report
     try:
         gc.disable()
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would take the exit statuses away
         if not job.interactive:
             os.setsid()  # what is sent to the caller's group is for the caller to answer
         with Step("streams"):
-            pipe = _keep_only(job.streams, pipe, events)
+            ends = _keep_only(job.streams, ends)
+        pipe = ends.report
         if job.weaker:
             from belljar.sandbox import weaker
 
-            weaker.keep(job, caller, None if events is None else _EVENTS)
+            weaker.keep(job, caller, ends)
         line = None if job.policy is None else _Line()
         _enter_namespaces(job)
         # Not before: a change of identity would undo it.
@@ -80,11 +91,11 @@ def keep(job: Job, caller: int, pipe: int, events: int | None = None) -> NoRetur
             keeper = os.pidfd_open(os.getpid())
             init = kernel.fork_alone()
         if init == 0:
-            _init(job, keeper, line)
+            _init(job, keeper, line, ends.word)
         if line is None:
             _guard(init)
         else:
-            line.supervise(job, init, None if events is None else _EVENTS)
+            line.supervise(job, init, ends.events)
         os._exit(0)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the caller's to hear
         report_failure(pipe, error)
@@ -138,14 +149,15 @@ class _Line:
         keeper.guard(init)
 
 
-def _keep_only(streams: tuple[int | None, int, int], pipe: int, events: int | None) -> int:
-    """Put the streams at 0, 1 and 2, the pipe at 3, events at 4, and close every other descriptor.
+def _keep_only(streams: tuple[int | None, int, int], ends: Ends) -> Ends:
+    """Put the streams at 0, 1 and 2, the report at 3, the others behind, and close every other descriptor.
 
     Others are closed first: so it works at the limit of open files, and no matter which is where.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each mount is a descriptor for a while
-    wanted = (*streams, pipe) if events is None else (*streams, pipe, events)
+    names = [name for name in ("report", "events", "word") if getattr(ends, name) is not None]
+    wanted = (*streams, *(getattr(ends, name) for name in names))
     before = -1
     for fd in sorted({fd for fd in wanted if fd is not None}):
         kernel.close_range(before + 1, fd - 1)
@@ -156,7 +168,7 @@ def _keep_only(streams: tuple[int | None, int, int], pipe: int, events: int | No
     for number, fd in enumerate(high):
         os.dup2(fd, number, inheritable=number < PIPE)
     kernel.close_range(len(wanted), _EVERY_FD)
-    return PIPE
+    return Ends(**{name: PIPE + number for number, name in enumerate(names)})
 
 
 def _enter_namespaces(job: Job) -> None:
@@ -208,7 +220,7 @@ def report_failure(pipe: int, error: BaseException) -> None:
     os.write(pipe, text.encode("utf-8", "surrogateescape"))
 
 
-def _init(job: Job, keeper: int, line: _Line | None) -> NoReturn:
+def _init(job: Job, keeper: int, line: _Line | None, word: int | None) -> NoReturn:
     try:
         kernel.die_with_parent(signal.SIGKILL)
         if _has_ended(keeper):
@@ -228,6 +240,7 @@ def _init(job: Job, keeper: int, line: _Line | None) -> NoReturn:
             with Step("supervisor"):
                 line.hand_over(job)
         _give_up(job.sandbox)
+        wait_for(word)
         status = _spawn_and_reap(job)
         os.write(PIPE, b"ended\0%d" % status)
         os._exit(0)
@@ -289,6 +302,14 @@ def _give_up(sandbox: Sandbox) -> None:
         kernel.fix_addresses(fixed=sandbox.fixed_addresses)
     with Step("capabilities"):
         kernel.give_up_rights()
+
+
+def wait_for(word: int | None) -> None:
+    """Wait until the caller lets the command start; when he does not, end."""
+    if word is not None:
+        if not os.read(word, 1):
+            os._exit(125)
+        os.close(word)
 
 
 def _least(*limits: int) -> int:

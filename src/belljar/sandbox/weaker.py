@@ -24,7 +24,7 @@ from typing import NoReturn
 
 from belljar.sandbox import kernel, landlock, notify
 from belljar.sandbox.diagnosis import Step
-from belljar.sandbox.inside import PIPE, Job, become, limit, report_failure
+from belljar.sandbox.inside import PIPE, Ends, Job, become, limit, report_failure, wait_for
 from belljar.sandbox.operations import Bind, Devices, Proc, Sandbox, Tmpfs
 from belljar.sandbox.policy import Policy, Trace
 from belljar.sandbox.supervisor import ALL_CHILDREN, Supervisor, program_of
@@ -85,7 +85,7 @@ def possible() -> str | None:
     return None
 
 
-def keep(job: Job, caller: int, events: int | None) -> NoReturn:
+def keep(job: Job, caller: int, ends: Ends) -> NoReturn:
     """Be the keeper: start the command with nothing but its view, supervise it, and kill what it leaves."""
     with Step("weaker"):
         reason = possible()
@@ -101,7 +101,7 @@ def keep(job: Job, caller: int, events: int | None) -> NoReturn:
         for number in range(len(view.places)):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(f"{view.private}/{number}", 0o700)
-        status = _supervise(job, view, events)
+        status = _supervise(job, view, ends)
         _kill_all()
     finally:
         _remove(view.private)
@@ -139,7 +139,7 @@ def _remove(top: str) -> None:
         os.rmdir(top)
 
 
-def _supervise(job: Job, view: View, events: int | None) -> int | None:
+def _supervise(job: Job, view: View, ends: Ends) -> int | None:
     """Run the command to its end; return its status, None where it could not be started and has said why."""
     proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     ours, theirs = socket.socketpair()
@@ -147,7 +147,7 @@ def _supervise(job: Job, view: View, events: int | None) -> int | None:
         command = kernel.fork_alone()
     if command == 0:
         ours.close()
-        _begin(job, view, theirs)
+        _begin(job, view, theirs, ends.word)
     theirs.close()
     with ours:
         _, fds, _, _ = socket.recv_fds(ours, 1, 1)
@@ -157,14 +157,14 @@ def _supervise(job: Job, view: View, events: int | None) -> int | None:
         names = job.sandbox.hostname, job.sandbox.domain
         policy = _policy(job)
         keeper = Supervisor(
-            policy, names, nested=False, own_time=False, listener=fds[0], proc=proc, events=events
+            policy, names, nested=False, own_time=False, listener=fds[0], proc=proc, events=ends.events
         )
         ours.send(b"!")
         keeper.guard(command)
         return None if ours.recv(1) else keeper.status
 
 
-def _begin(job: Job, view: View, line: socket.socket) -> NoReturn:
+def _begin(job: Job, view: View, line: socket.socket, word: int | None) -> NoReturn:
     """Be the command: give up what is not in the view, have the supervisor listen, and execute."""
     try:
         if not job.interactive:
@@ -176,6 +176,7 @@ def _begin(job: Job, view: View, line: socket.socket) -> NoReturn:
             socket.send_fds(line, [b"!"], [listener])
             os.close(listener)
             line.recv(1)
+        wait_for(word)
         argv = tuple(map(view.translate, job.argv))
         env = {name: view.translate(text) for name, text in job.sandbox.env.items()}
         with Step(f"start {job.argv[0]}"):

@@ -20,9 +20,29 @@ RELEASE, PROCESSORS, MEMORY = "6.1.0", 2, 8 << 30
 _ROOM = Path(__file__).parent / "machine_files"
 _CPUINFO = "cpuinfo."
 _EMPTY = (
-    *("buddyinfo", "config.gz", "consoles", "devices", "diskstats", "interrupts", "iomem", "ioports"),
-    *("kallsyms", "key-users", "keys", "locks", "misc", "modules", "pagetypeinfo", "partitions", "schedstat"),
-    *("slabinfo", "softirqs", "swaps", "timer_list", "vmallocinfo", "vmstat", "zoneinfo"),
+    *("buddyinfo", "bus/input/devices", "bus/pci/devices", "config.gz", "consoles", "crypto", "devices"),
+    *(
+        "diskstats",
+        "interrupts",
+        "iomem",
+        "ioports",
+        "kallsyms",
+        "key-users",
+        "keys",
+        "locks",
+        "misc",
+        "modules",
+    ),
+    *(
+        "pagetypeinfo",
+        "partitions",
+        "pressure/cpu",
+        "pressure/io",
+        "pressure/memory",
+        "schedstat",
+        "slabinfo",
+    ),
+    *("softirqs", "swaps", "timer_list", "vmallocinfo", "vmstat", "zoneinfo"),
 )
 
 

@@ -314,3 +314,13 @@ def test_a_program_that_may_not_be_read_is_seen_or_told_as_a_gap(identity):
         assert (gaps, seen) == ([("the paths of a program that may not be read", "")], [])
     else:
         assert (gaps, len(seen)) == ([], 1)
+
+
+def test_a_mode_of_all_bits_is_one_that_the_kernel_knows():
+    text = (
+        "import ctypes, os; os.close(os.open('/tmp/f', os.O_CREAT));"
+        "number = {'x86_64': 268, 'aarch64': 53}[os.uname().machine];"
+        "print(ctypes.CDLL(None).syscall(number, -100, b'/tmp/f', ctypes.c_long(-1)));"
+        "print(oct(os.stat('/tmp/f').st_mode & 0o7777))"
+    )
+    assert told(text)[0].split() == ["0", "0o1777"]

@@ -75,7 +75,7 @@ class Modes:
                     file = notify.find(below, path, os.O_PATH | (os.O_NOFOLLOW if flags & _NO_FOLLOW else 0))
                 finally:
                     os.close(below)
-            return self._set(request, file, stat.S_IMODE(mode))
+            return self._set(request, file, mode & 0o7777)
         except OSError as error:
             return -(error.errno or errno.EPERM)
         finally:

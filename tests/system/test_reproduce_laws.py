@@ -13,6 +13,7 @@ from test_run_support import NOBODY, ROOT, Place, belljar, scratch, system
 from belljar import api
 from belljar.hermetic.request import Request
 from belljar.home import Home
+from belljar.reproduce.diffoscope import account
 from belljar.sandbox import Bind, Devices, Proc, Symlink, Tmpfs
 
 HOSTILE = """
@@ -105,13 +106,29 @@ def test_what_git_does_not_know_is_left_of_an_earlier_build_and_not_taken_along(
 def test_diffoscope_is_asked_where_it_is_installed(tmp_path):
     place = place_with(tmp_path, "uname -r > out")
     # It is large, and what it says is its own; that it is asked, and where the trees are, is belljar's.
-    text = '#!/bin/sh\nshift 3\ncat "$1/out" "$2/out"; printf "\\033[2J\\n"; exit 1\n'
+    text = '#!/bin/sh\nwhile [ "$1" != - ]; do shift; done\ncat "$2/out" "$3/out"; printf "\\033[2J\\n"\n'
     place.write("../../bin/diffoscope", text, mode=0o755)
     place.path = f"{tmp_path}/bin:{place.path}"
     words = ("reproduce", "--vary", "kernel", *words_of(place), "--", "bash", "build.sh")
     done = said(place, *words)
     assert done.returncode == 1
     assert "diffoscope:\n6.1.0\n9.8.7-varied\n\\x1b[2J" in done.stdout
+
+
+def test_a_diffoscope_that_fails_or_hangs_is_a_note_and_changes_no_verdict(tmp_path, monkeypatch):
+    program = tmp_path / "bin/diffoscope"
+    program.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    for script, note in (
+        ("echo some; echo 'no such codec' >&2; exit 2", "diffoscope failed, status 2: no such codec"),
+        ("kill -9 $$", "diffoscope failed, status -9: no word of why"),
+        ("yes | head -1000; exit 1", "diffoscope: 600 lines more"),
+        ("sleep 100", "diffoscope: did not end within 0.5 seconds"),
+        ("exit 1", ""),
+    ):
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        assert account(tmp_path, ("one", "two"), (".git",), timeout=0.5)[1] == note
 
 
 def test_what_lies_behind_a_link_or_is_belljars_own_is_no_source(tmp_path):

@@ -1,6 +1,5 @@
 """From a subject to a result: build as usual, build with everything varied, and find out why they differ."""
 
-import contextlib
 import shutil
 import time
 from collections.abc import Callable
@@ -8,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from belljar import fsys, proc
-from belljar.errors import HostError, UsageError
+from belljar.errors import UsageError
 from belljar.home import Home
+from belljar.reproduce import diffoscope
 from belljar.reproduce.result import Result, causes_of, shown
 from belljar.reproduce.search import search
 from belljar.reproduce.subject import Subject
@@ -19,8 +19,6 @@ from belljar.reproduce.variation import ALL, Influence, chosen, variable
 from belljar.types import Event, Progress, quiet
 
 _NO_LOCALE = "locale: only its name is varied: there is no localedef here to make another one"
-_DIFFOSCOPE_SECONDS = 300
-_DIFFOSCOPE_LINES = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +83,7 @@ def investigate(
         found = search(lab, influences, options.rounds)
         differing = lab.seen()
         causes = causes_of(found, influences, differing)
+        words, more = _diffoscope(stage, lab, progress) if found else ("", ())
         result = Result(
             subject=subject.title,
             influences=influences,
@@ -92,9 +91,9 @@ def investigate(
             seconds=time.monotonic() - started,
             causes=causes,
             differences=shown(differing, influences, causes),
-            notes=notes,
+            notes=(*notes, *more),
             kept=str(options.keep or ""),
-            diffoscope=_diffoscope(stage, lab, progress) if found else "",
+            diffoscope=words,
         )
         if options.keep is not None:
             _keep(stage, options.keep)
@@ -126,18 +125,14 @@ def _held(item: Influence, subject: Subject) -> Influence:
     return item if remedy is None else replace(item, declared=True, remedy=remedy)
 
 
-def _diffoscope(stage: Path, lab: Laboratory, progress: Progress) -> str:
-    """Return what diffoscope has to say of the two trees, where it is installed."""
-    if proc.find("diffoscope") is None or not (stage / "varied").is_dir():
-        return ""
+def _diffoscope(stage: Path, lab: Laboratory, progress: Progress) -> tuple[str, tuple[str, ...]]:
+    """Return what diffoscope has to say of the two trees, where it is installed, and notes."""
+    if proc.find(diffoscope.PROGRAM) is None or not (stage / "varied").is_dir():
+        return "", ()
     progress(Event(stage="compare", subject="with diffoscope"))
     name = lab.usual().tree.name
-    words = ("diffoscope", "--exclude-directory-metadata=yes", "--text", "-")
-    with contextlib.suppress(HostError):
-        trees = (f"usual/{name}", f"varied/{name}")
-        done = proc.run((*words, *trees), cwd=stage, timeout=_DIFFOSCOPE_SECONDS)
-        return "\n".join(done.stdout.splitlines()[:_DIFFOSCOPE_LINES])
-    return ""
+    text, note = diffoscope.account(stage, (f"usual/{name}", f"varied/{name}"), lab.compared.ignored)
+    return text, (note,) if note else ()
 
 
 def _keep(stage: Path, keep: Path) -> None:

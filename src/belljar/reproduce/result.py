@@ -183,8 +183,11 @@ def _merged(found: Sequence[Found], kinds: dict[Spot, Kind]) -> Iterator[tuple[F
     shared = {spot for spot in sown if spots.count(spot) > 1 and kinds.get(spot) is not Kind.TIME}
     if shared:
         through = tuple(item.names[0] for item in seeds if item.spots & shared)
-        yield Found(names=("random",), spots=frozenset(shared), how=How.ALONE), through
+        alone = {spot for item in seeds if item.names == ("random",) for spot in item.spots}
+        yield Found(names=("random",), spots=frozenset(shared | alone), how=How.ALONE), through
     for item in found:
+        if shared and item.names == ("random",):
+            continue
         rest = item.spots - shared if item in seeds else item.spots
         if rest or not shared or item not in seeds:
             yield Found(names=item.names, spots=rest, how=item.how), ()

@@ -208,6 +208,26 @@ def test_who_waits_for_time_to_pass_gets_there(text):
     )
 
 
+SLOWLY = r"""
+import ctypes, time
+class Time(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("rest", ctypes.c_long))
+def sleep(length, late):
+    before, start = time.time(), time.monotonic_ns()
+    until = Time(*divmod(start + length, 10**9))
+    while time.monotonic_ns() < start + late: pass
+    assert ctypes.CDLL(None).clock_nanosleep(1, 1, ctypes.byref(until), None) == 0
+    return round((time.time() - before) * 10**6)
+for late in (0, 3, 15):
+    print(*(sleep(length * 10**6, late * 10**6) for length in (250, 500)))
+"""
+
+
+def test_a_slow_machine_sleeps_until_a_moment_as_long_as_a_fast_one():
+    lines = output_of(BOX, python(SLOWLY), policy=FIXED).splitlines()
+    assert lines == ["250050 500050"] * 3
+
+
 REALTIME = r"""
 #include <errno.h>
 #include <pthread.h>

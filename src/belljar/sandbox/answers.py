@@ -18,7 +18,7 @@ from belljar.sandbox.clock import MONOTONIC_START, SECOND, TIMESPEC, Clock
 from belljar.sandbox.listing import Listing
 from belljar.sandbox.notify import Memory, Request
 from belljar.sandbox.policy import SORTED, Policy, Unseen
-from belljar.sandbox.processes import Processes
+from belljar.sandbox.processes import Processes, field
 
 if TYPE_CHECKING:
     from belljar.sandbox.chance import Chance
@@ -51,7 +51,7 @@ class Answers:
         self._names = names
         self._processes = processes
         self._memory = memory
-        self._ahead = MONOTONIC_START * SECOND - time.monotonic_ns() if own_time else 0
+        self._ahead = _ahead(processes) if own_time and policy.epoch is not None else 0
         self.clock = None if policy.epoch is None else Clock(policy.epoch)
         self.chance = None if policy.seed is None else _chance(policy.seed, processes)
         self._listing = Listing(policy.listing or SORTED, processes, memory, tell)
@@ -108,9 +108,9 @@ class Answers:
         if not flags & _TIMER_ABSTIME:
             self._sleep(self._timespec(request, address))
         elif clock == _MONOTONIC:
-            inside = time.monotonic_ns() + self._ahead
-            # To the millisecond: the same length in each run.
-            self._sleep(-((inside - self._timespec(request, address)) // 10**6) * 10**6)
+            left = self._timespec(request, address) - time.monotonic_ns() - self._ahead
+            # What is left depends on how fast the program came here: rounded, it is the same in each run.
+            self._sleep(_rounded(left))
         elif clock in _TIMES_OF_DAY:
             self._sleep(self._translate(request, address))
 
@@ -167,6 +167,18 @@ def _chance(seed: str, processes: Processes) -> "Chance":
     from belljar.sandbox.chance import Chance  # it loads OpenSSL
 
     return Chance(seed, processes)
+
+
+def _ahead(processes: Processes) -> int:
+    """Return by how much the monotonic clock inside is ahead of ours, in nanoseconds: time_namespaces(7)."""
+    seconds, rest = field(processes.read(os.getpid(), "timens_offsets"), b"monotonic").split()
+    return int(seconds) * SECOND + int(rest)
+
+
+def _rounded(duration: int) -> int:
+    """Return a duration that is a little short, in nanoseconds, as what was most likely meant."""
+    step = SECOND // 100 if duration < SECOND // 10 else SECOND // 20 if duration < SECOND else SECOND // 10
+    return -(-duration // step) * step
 
 
 class RandomFiles:

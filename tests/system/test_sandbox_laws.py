@@ -87,7 +87,7 @@ def test_environment_is_exactly_what_was_given(seen):
 
 
 def test_no_descriptor_is_inherited_and_stdin_is_empty(seen):
-    assert seen["stdin"] == "/dev/null"
+    assert seen["stdin"] == [1, 3]  # the null device
     assert seen["fds"] == [0, 1, 2]
 
 

@@ -82,7 +82,7 @@ facts = {
     "umask": umask,
     "env": dict(os.environ),
     "cwd": os.getcwd(),
-    "stdin": os.readlink("/proc/self/fd/0"),
+    "stdin": [os.major(os.fstat(0).st_rdev), os.minor(os.fstat(0).st_rdev)],
     "fds": sorted(fd for fd in range(0, 2000) if attempt(lambda: os.fstat(fd)) == "done"),
     "tty": attempt(lambda: os.open("/dev/tty", os.O_RDWR)),
     "session": os.getsid(0) != 0 and os.getpgrp() != 0,

@@ -3,6 +3,7 @@
 Like the page of an audit it needs no network and runs no script; text from files is escaped and made visible.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from belljar.report.html import page
@@ -12,7 +13,7 @@ from belljar.reproduce.result import Cause, Result, Shown
 
 LIMIT = 300
 """How many differences the page lists."""
-_OF_CAUSE = 20
+_OF_CAUSE, _OF_FILE = 20, 5
 _FEW = 4
 _STYLE = """
 del,ins{display:block;text-decoration:none;padding:0 .4rem;white-space:pre-wrap}
@@ -78,20 +79,31 @@ def _paths(cause: Cause) -> str:
 def _cause(number: int, cause: Cause, result: Result) -> str:
     spots = set(cause.spots)
     own = [item for item in result.differences if item.difference.spot in spots]
-    own.sort(key=lambda item: (item.difference.path, item.rank))
-    more = f"<p class='dim'>and {len(own) - _OF_CAUSE} more</p>" if len(own) > _OF_CAUSE else ""
+    told = _some(sorted(own, key=lambda item: (item.difference.path, item.rank)))
+    more = f"<p class='dim'>and {len(own) - len(told)} more</p>" if len(own) > len(told) else ""
     label = "Input" if cause.declared else "Cause"
     return (
         f'<section id="cause{number}"><h2>{label}: {clean(name_of(cause))}</h2><p>{clean(cause.title)}; '
         f'<span class="dim">{clean(cause.how)}.</span></p><p>What helps: {clean(cause.remedy)}.</p>'
-        f"{_table(own[:_OF_CAUSE])}{more}</section>"
+        f"{_table(told)}{more}</section>"
     )
+
+
+def _some(items: Sequence[Shown]) -> list[Shown]:
+    """Return the first of each file, as many as one can take in."""
+    counts: Counter[str] = Counter()
+    told = []
+    for item in items:
+        counts[item.difference.path] += 1
+        if counts[item.difference.path] <= _OF_FILE:
+            told.append(item)
+    return told[:_OF_CAUSE]
 
 
 def _files(title: str, items: Sequence[Shown]) -> str:
     if not items:
         return f"<section><h2>{clean(title)}</h2><p>None.</p></section>"
-    ordered = sorted(items, key=lambda item: (item.rank, item.difference))
+    ordered = sorted(items, key=lambda item: (item.rank, item.difference.place))
     more = (
         f'<p class="dim">and {len(items) - LIMIT} more; the JSON has all.</p>' if len(items) > LIMIT else ""
     )

@@ -43,6 +43,12 @@ class Difference:
         return self.path, self.part or self.aspect.value
 
     @property
+    def place(self) -> tuple[str, tuple[str | int, ...]]:
+        """What it is sorted by: the path, then the part, line 2 before line 10."""
+        pieces = re.split(r"([0-9]+)", self.part)
+        return self.path, tuple(int(piece) if number % 2 else piece for number, piece in enumerate(pieces))
+
+    @property
     def is_derived(self) -> bool:
         """Whether it follows from other differences in the same file: a build id, an offset in a header."""
         return bool(_DERIVED.search(self.part))

@@ -27,6 +27,7 @@ from belljar.sandbox import Bind, Sandbox
 LEFT_OVERS = (
     *("config.log", "config.status", "config.cache", "autom4te.cache", ".deps", "*.d"),
     *("CMakeCache.txt", "CMakeFiles", "cmake_install.cmake", "CTestTestfile.cmake", "Testing"),
+    *("DartConfiguration.tcl", "install_manifest.txt"),
     *("meson-logs", "meson-private", "meson-info", ".ninja_log", ".ninja_deps", "compile_commands.json"),
     *(
         ".fingerprint",

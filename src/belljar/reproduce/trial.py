@@ -98,7 +98,7 @@ class Laboratory:
             fresh = [item for item in batch if item.spot not in spots]
             found |= {(item.spot, item.before, item.after): item for item in fresh}
             spots |= {item.spot for item in fresh}
-        return tuple(sorted(found.values()))
+        return tuple(sorted(found.values(), key=lambda item: item.place))
 
     def _compare(self, name: str, names: frozenset[str]) -> tuple[Difference, ...]:
         usual = self.usual()

@@ -1,5 +1,6 @@
 """The laws of the sandbox, each seen from inside by a program run by root and by an ordinary user."""
 
+import errno
 import json
 import os
 import resource
@@ -29,7 +30,7 @@ from test_sandbox_support import (
     python,
 )
 
-from belljar.sandbox import Bind, Directory, File, Sandbox, SandboxError, Symlink, Tmpfs, run
+from belljar.sandbox import Bind, Devices, Directory, File, Sandbox, SandboxError, Symlink, Tmpfs, run
 
 
 @pytest.fixture(scope="module", params=IDENTITIES)
@@ -89,6 +90,24 @@ def test_environment_is_exactly_what_was_given(seen):
 def test_no_descriptor_is_inherited_and_stdin_is_empty(seen):
     assert seen["stdin"] == [1, 3]  # the null device
     assert seen["fds"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+@pytest.mark.parametrize("devices", [True, False])
+def test_the_hosts_null_device_cannot_be_changed_by_what_is_read(identity, devices):
+    text = (
+        "import os\ntry: os.fchmod(0, 0o666)\nexcept OSError as error: print(error.errno)\n"
+        "else: print(os.readlink('/proc/self/fd/0'))\nprint(os.read(0, 1))"
+    )
+
+    def action():
+        box = box_for(identity)
+        kept = tuple(item for item in box.operations if devices or not isinstance(item, Devices))
+        return output_of(replace(box, operations=kept), python(text)).split()
+
+    changed, read = in_child(action, ordinary=identity == "ordinary")
+    assert changed == str(errno.EROFS) if devices else changed.startswith("pipe:")
+    assert read == "b''"
 
 
 def test_there_is_no_controlling_terminal(seen):

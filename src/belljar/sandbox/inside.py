@@ -236,6 +236,8 @@ def _init(job: Job, keeper: int, line: _Line | None, word: int | None) -> NoRetu
         if job.streams[0] is None:
             _detach_stdin()
         _build_root(job.sandbox)
+        if job.streams[0] is None:
+            _shield_input()
         _use_up_numbers(job.sandbox.pids_before)
         limit(job.sandbox)  # the filter lets nobody change all of it
         if line is not None:
@@ -277,6 +279,21 @@ def _has_ended(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def _shield_input() -> None:
+    """Read nothing from the sandbox's own null device, which is read-only: the host's is root's to change.
+
+    Whoever owns a file can change its mode by a descriptor, too. Without devices it is a pipe that has ended.
+    """
+    with Step("stdin"):
+        try:
+            null = os.open("/dev/null", os.O_RDONLY)
+        except FileNotFoundError:
+            null, end = os.pipe()
+            os.close(end)
+        os.dup2(null, 0)
+        os.close(null)
 
 
 def _build_root(sandbox: Sandbox) -> None:

@@ -5,6 +5,7 @@ what such a neighbour would do in between; the first ones show that it would hav
 """
 
 import os
+import shutil
 import stat
 import threading
 import time
@@ -12,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_sandbox_support import IDENTITIES, box_for, in_child, output_of
+from test_run_support import NOBODY, belljar, report_of, scratch, system
+from test_sandbox_support import AS_ROOT, IDENTITIES, box_for, in_child, output_of
 
 from belljar.hermetic import project
 from belljar.hermetic.plan import plan
@@ -142,3 +144,41 @@ def test_a_link_that_takes_the_place_of_an_armed_file_is_not_followed(place):
         over.set()
         thread.join()
     assert stat.S_IMODE(outside.stat().st_mode) == 0o600
+
+
+ODD = r"""
+for name in large shut many; do cp /bin/true $name; chmod 755 $name; ./$name; done
+truncate -s 8T large; chmod 111 shut; ln -s many many2; ./many2
+exit 5
+"""
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_a_program_that_cannot_be_identified_is_told_as_a_gap_and_takes_no_time(identity):
+    user = NOBODY if identity == "ordinary" and AS_ROOT else None
+    top = scratch(user)
+    words = (
+        "run",
+        "--system",
+        str(system()),
+        "--profile",
+        "make",
+        "--report",
+        "report.json",
+        "--",
+        "sh",
+        "-c",
+        ODD,
+    )
+    started = time.monotonic()
+    done = belljar(
+        *words, cwd=top, env={"HOME": "/none", "PATH": "/usr/bin", "XDG_CONFIG_HOME": "/none"}, user=user
+    )
+    assert (done.returncode, time.monotonic() - started < 60) == (5, True), done.stderr
+    report = report_of(top / "report.json")
+    unknown = {line for line in report["not_enforced"] if "a program that may not be read" in line}
+    known = {tool["path"] for tool in report["tools"]}
+    wanted = {"/build/large", *(() if user is None and AS_ROOT else ("/build/shut",))}
+    assert {line.rpartition("(")[2][:-1] for line in unknown} == wanted
+    assert "/build/many" in known
+    shutil.rmtree(top)

@@ -13,7 +13,7 @@ from belljar.hermetic.reached import Reached
 from belljar.hermetic.record import Record
 from belljar.hermetic.relay import Streams, relayed
 from belljar.hermetic.request import MARK, Request
-from belljar.sandbox import SORTED, Bind, Outcome, Policy, SandboxError, Trace, is_forbidden, machine
+from belljar.sandbox import SORTED, Bind, Outcome, Policy, SandboxError, Trace, Unseen, is_forbidden, machine
 from belljar.sandbox import run as run_sandbox
 
 if TYPE_CHECKING:
@@ -198,6 +198,8 @@ def _identified(plan: Plan, inquiries: "list[Inquiry]", reached: Reached) -> "tu
     for inquiry in inquiries:
         for path in reached.executed() if _identifies_all(plan.request) else ():
             inquiry.add(path)
+        for path in inquiry.unknown:
+            reached(Unseen(what="what is in a program that may not be read, or is too large", program=path))
     return tuple(tool for inquiry in inquiries for tool in inquiry.found())
 
 

@@ -9,6 +9,7 @@ network. A profile knows how to ask its tools; other tools of the system are ask
 project brings are not started.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 from enum import StrEnum
@@ -23,7 +24,7 @@ from belljar.sandbox import Bind, Policy, Sandbox, SandboxError, Trace, replace,
 from belljar.types import Digest
 
 _SECONDS, _SECONDS_UNKNOWN = 30, 5
-_MOST_ASKED = 100
+_MOST_ASKED, _MOST_READ = 100, 1 << 34  # programs, bytes of all of them
 _LONGEST = 200
 _VERBOSE = "-vv"
 """Asked so (rustc -vV, python3 -VV), all lines of the answer are the version."""
@@ -73,11 +74,14 @@ class Inquiry:
         self.versions = versions
         self.tools: dict[str, Tool] = {}
         self.asked = 0
+        self.unknown: list[str] = []
+        self._room = _MOST_READ
 
     def add(self, program: str, words: Sequence[str] = ()) -> None:
         """Identify a program by name or path; `words`: a command of it that prints its version.
 
-        What is not there, or cannot be read, is left out: it cannot be started either.
+        What is not there is left out. What cannot be read, or is larger than any program (a file can be as
+        large as it likes and take no room), is `unknown`.
         """
         name = sight.search(self.box, program)
         found = sight.locate(self.box, name) if name else None
@@ -86,8 +90,12 @@ class Inquiry:
         if found[0] in self.tools:
             self._say_more(found[0], [name, *words[1:]])
             return
-        tool = self._identified(program, *found)
-        opened = tuple(self._interpreters(found[1]))
+        try:
+            tool = self._identified(program, *found)
+            opened = tuple(self._interpreters(found[1]))
+        except OSError:
+            self.unknown.append(found[0])
+            return
         version = self._version(tool.path, [name, *words[1:]])
         self.tools[tool.path] = replace(tool, version=version, interpreters=opened)
 
@@ -105,6 +113,10 @@ class Inquiry:
         return (*self.tools.values(), *more.values())
 
     def _identified(self, name: str, path: str, host: str) -> Tool:
+        size = os.stat(host).st_size
+        if size > self._room:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), host)
+        self._room -= size
         return Tool(name=name, path=path, sha256=fsys.sha256(Path(host)))
 
     def _interpreters(self, host: str) -> list[Tool]:

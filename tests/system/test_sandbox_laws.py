@@ -110,6 +110,25 @@ def test_the_hosts_null_device_cannot_be_changed_by_what_is_read(identity, devic
     assert read == "b''"
 
 
+def test_soft_limits_of_the_caller_do_not_reach_inside():
+    def action():
+        text = "grep -v -e processes -e signals /proc/self/limits"
+        seen = [output_of(BOX, ["/bin/sh", "-c", text])]
+        outside = [subprocess.check_output(["/bin/sh", "-c", text], text=True)]
+        for name in ("AS", "CPU", "DATA", "FSIZE", "MEMLOCK", "MSGQUEUE", "NOFILE", "STACK"):
+            which = getattr(resource, f"RLIMIT_{name}")
+            hard = resource.getrlimit(which)[1]
+            resource.setrlimit(which, (64 << 30 if name in {"AS", "DATA", "FSIZE"} else 600, hard))
+            if name == "STACK":
+                resource.setrlimit(which, (4 << 20, hard))
+            outside.append(subprocess.check_output(["/bin/sh", "-c", text], text=True))
+        assert len(set(outside)) == len(outside)
+        return [*seen, output_of(BOX, ["/bin/sh", "-c", text])]
+
+    before, after = in_child(action)
+    assert before == after
+
+
 def test_there_is_no_controlling_terminal(seen):
     assert seen["session"]
     assert seen["tty"] == "No such device or address"

@@ -36,10 +36,17 @@ _NAMESPACES = (
 )
 # A directory of the host for the new root to be mounted on; in this namespace only, and left at once.
 _FOOTHOLDS = ("/tmp", "/var", "/mnt", "/usr")
+_ALL = resource.RLIM_INFINITY
+# Soft and hard, as far as the caller's hard ones reach; not of processes and signals, which the memory sets.
 _LIMITS = {
     resource.RLIMIT_CORE: (1, 1),  # 0 would still start a program that core_pattern names: core(5)
-    resource.RLIMIT_STACK: (8 << 20, resource.RLIM_INFINITY),
+    resource.RLIMIT_STACK: (8 << 20, _ALL),
     resource.RLIMIT_NOFILE: (1024, 4096),
+    resource.RLIMIT_MEMLOCK: (8 << 20, 8 << 20),
+    resource.RLIMIT_MSGQUEUE: (819200, 819200),
+    **dict.fromkeys((resource.RLIMIT_NICE, resource.RLIMIT_RTPRIO), (0, 0)),
+    **dict.fromkeys((resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_RSS), (_ALL, _ALL)),
+    **dict.fromkeys((resource.RLIMIT_CPU, resource.RLIMIT_RTTIME, resource.RLIMIT_FSIZE), (_ALL, _ALL)),
 }
 PIPE = 3
 _EVERY_FD = 2**32 - 1

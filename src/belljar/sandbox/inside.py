@@ -240,8 +240,6 @@ def _init(job: Job, keeper: int, line: _Line | None, word: int | None) -> NoRetu
         if not job.sandbox.network:
             with Step("loopback"):
                 kernel.loopback_up()
-        if job.streams[0] is None:
-            _detach_stdin()
         _build_root(job.sandbox)
         if job.streams[0] is None:
             _shield_input()
@@ -258,19 +256,6 @@ def _init(job: Job, keeper: int, line: _Line | None, word: int | None) -> NoRetu
     except BaseException as error:  # noqa: BLE001
         report_failure(PIPE, error)
     os._exit(125)
-
-
-def _detach_stdin() -> None:
-    """Have the null device that is read from be no file of the host's, for whoever may write to that.
-
-    What root has open he may change the mode and owner of, wherever it lies, but for a read-only mount.
-    """
-    with Step("stdin"):
-        tree = kernel.take("/dev/null", kernel.MOUNT_ATTR_RDONLY | kernel.MOUNT_ATTR_NOSUID)
-        null = os.open(f"/proc/self/fd/{tree}", os.O_RDONLY | os.O_CLOEXEC)
-        os.dup2(null, 0)
-        os.close(null)
-        os.close(tree)
 
 
 def _use_up_numbers(count: int) -> None:

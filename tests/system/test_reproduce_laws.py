@@ -24,6 +24,7 @@ ln -s /nonexistent dangling
 printf 'q' > "$(printf 'b\\377d')"
 touch armed; chmod 6755 armed
 printf '\\033[2J%s\\n' "$(uname -r)" > out
+uname -r > "$(printf 'a\\n<b>\\342\\200\\256\\377')"
 """
 
 
@@ -86,6 +87,7 @@ def test_trees_that_are_hostile_are_copied_compared_and_shown_safely(tmp_path):
     assert "cause: kernel" in done.stdout
     assert "\033" not in done.stdout + page.read_text()
     assert "9.8.7-varied" in page.read_text()
+    assert r"a\n&lt;b&gt;" + "\ufffd" + r"\xff" in page.read_text()
     assert not re.search(r"<script|https?://", page.read_text())
     assert (kept / "usual/project/out").read_bytes() == b"\033[2J6.1.0\n"
     assert (kept / "varied/project/out").read_bytes() == b"\033[2J9.8.7-varied\n"

@@ -65,7 +65,7 @@ def _summary(causes: Sequence[Cause]) -> str:
     rows = "".join(
         f'<tr><th scope="row"><a href="#cause{number}">{clean(name_of(cause))}</a></th>'
         f"<td>{clean(cause.title)}</td><td>{clean(cause.kind)}</td>"
-        f"<td><code>{clean(_paths(cause))}</code></td></tr>"
+        f"<td><code>{_paths(cause)}</code></td></tr>"
         for number, cause in enumerate(causes)
     )
     return f'<div class="wide" tabindex="0"><table><tbody>{rows}</tbody></table></div>'
@@ -73,7 +73,9 @@ def _summary(causes: Sequence[Cause]) -> str:
 
 def _paths(cause: Cause) -> str:
     paths = sorted({path or "the build" for path, _ in cause.spots})
-    return ", ".join(paths[:_FEW]) + (f" and {len(paths) - _FEW} more" if len(paths) > _FEW else "")
+    return ", ".join(map(_path, paths[:_FEW])) + (
+        f" and {len(paths) - _FEW} more" if len(paths) > _FEW else ""
+    )
 
 
 def _cause(number: int, cause: Cause, result: Result) -> str:
@@ -133,8 +135,14 @@ def _row(item: Shown) -> str:
         clean(", ".join(item.causes) or "-"),
         texts,
     )
-    path = clean(difference.path or "the build")
+    path = _path(difference.path) or "the build"
     return f'<tr><th scope="row"><code>{path}</code></th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
+def _path(path: str) -> str:
+    """Return a path as one line, its bytes that are no text in hexadecimal."""
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return clean(text.replace("\n", "\\n").replace("\t", "\\t"))
 
 
 def _varied(result: Result) -> str:

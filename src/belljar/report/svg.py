@@ -379,12 +379,16 @@ def _box(box: _Box) -> str:
 _NAMES_SHOWN = 30
 
 
+_ODD = "\ufffe\uffff\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""No characters, and those that turn the direction of what stands beside them (Unicode, annex 9)."""
+
+
 def clean(text: str) -> str:
-    """Return text that XML and HTML take: escaped, controls and undecodable bytes as U+FFFD."""
+    """Return text that XML and HTML take: escaped; what is no text, or turns its direction, as U+FFFD."""
     return escape("".join("\ufffd" if _is_odd(char) else char for char in text))
 
 
 def _is_odd(char: str) -> bool:
     """Whether XML 1.0 has no such character, or a reader would see none."""
     is_control = (char < " " and char not in "\n\t") or "\x7f" <= char <= "\x9f"
-    return is_control or "\ud800" <= char <= "\udfff" or char in "\ufffe\uffff"
+    return is_control or "\ud800" <= char <= "\udfff" or char in _ODD

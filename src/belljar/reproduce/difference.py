@@ -16,6 +16,7 @@ from belljar.build.compare import Aspect
 from belljar.reproduce.names import paired
 from belljar.reproduce.parts import parts
 
+ORDER_OF_LINES = "order of lines"
 SHOWN = 240
 """How many characters of a text are kept."""
 _LINES, _MANY = 4000, 1000
@@ -126,7 +127,7 @@ def _lines(path: str, part: str, left: str, right: str) -> Iterator[Difference]:
         changed = [n for n, (a, b) in enumerate(zip(here, there, strict=True)) if a != b]
         first, last = changed[0], changed[-1] + 1
         yield of_texts(
-            path, _joined(part, "order of lines"), " ".join(here[first:last]), " ".join(there[first:last])
+            path, _joined(part, ORDER_OF_LINES), " ".join(here[first:last]), " ".join(there[first:last])
         )
         return
     if part and len(here) == len(there) == 1:

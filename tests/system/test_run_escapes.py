@@ -301,6 +301,10 @@ def _():
     import resource
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     return resource.getrlimit(resource.RLIMIT_CORE) != (1, 1)
+@inside("what devices, filesystems and other programs are doing")
+def _():
+    tops = [top for name in ("bus", "driver", "fs", "irq", "pressure") for top in os.walk("/proc/" + name)]
+    return [name for top, _, names in tops for name in names if open(f"{top}/{name}", "rb").read(1)]
 @inside("sockets that no network namespace holds")
 def _():
     made = []

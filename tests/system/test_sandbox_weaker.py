@@ -74,6 +74,9 @@ def user_namespace():
         os._exit(0)
     if child < 0:
         raise OSError(ctypes.get_errno(), "clone3")
+def watch():
+    if libc.inotify_add_watch(libc.inotify_init1(0), outside.encode(), 0xFFF) < 0:
+        raise OSError(ctypes.get_errno(), "inotify_add_watch")
 secret = outside + "/secret"
 tries = {
     "read a secret": lambda: opened(secret, os.O_RDONLY),
@@ -107,6 +110,7 @@ tries = {
     "be nice for the caller": lambda: os.setpriority(os.PRIO_PROCESS, caller, 1),
     "be nice for all of the user's": lambda: os.setpriority(os.PRIO_USER, os.getuid(), 1),
     "make a user namespace": user_namespace,
+    "watch what others do": watch,
 }
 allowed = {
     "read the project": lambda: opened("in", os.O_RDONLY),

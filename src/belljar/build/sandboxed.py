@@ -79,7 +79,7 @@ def sandbox_of(
     operations: tuple[Operation, ...] = (
         *(() if environment is None else root_of(environment)),
         Proc(),
-        *machine.binds(),
+        *machine.covers(),
         Devices(),
         Directory(target="/sys"),
         Tmpfs(target="/tmp"),

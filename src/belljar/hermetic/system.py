@@ -36,7 +36,7 @@ _INNER_NAMES = ("cc1", "cc1plus", "cc1obj", "collect2", "lto1", "f951")
 
 def operations(system: Path, *, network: bool) -> tuple[Operation, ...]:
     """Return how the machine, or the root at `system`, is shown; with `network`, what names hosts too."""
-    return (*_tops(system), *_etc(network=network), *_private(), *machine.binds())
+    return (*_tops(system), *_etc(network=network), *_private(), *machine.covers())
 
 
 def _tops(system: Path) -> Iterator[Operation]:

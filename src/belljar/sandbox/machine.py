@@ -13,12 +13,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from belljar.sandbox.operations import Bind
+from belljar.sandbox.operations import Bind, Tmpfs
 
 RELEASE, PROCESSORS, MEMORY = "6.1.0", 2, 8 << 30
 """A kernel's version, a number of CPUs, bytes of memory: as those files have them."""
 _ROOM = Path(__file__).parent / "machine_files"
 _CPUINFO = "cpuinfo."
+_DIRECTORIES = ("acpi", "asound", "bus", "driver", "fs", "irq", "pressure", "scsi")
+"""Of devices, filesystems and load: nothing is in them."""
 _EMPTY = (
     *("buddyinfo", "bus/input/devices", "bus/pci/devices", "config.gz", "consoles", "crypto", "devices"),
     *(
@@ -46,8 +48,11 @@ _EMPTY = (
 )
 
 
-def binds() -> Iterator[Bind]:
-    """Yield what lies over the kernel's files, as far as this kernel has them."""
+def covers() -> Iterator[Bind | Tmpfs]:
+    """Yield what lies over the kernel's files and directories, as far as this kernel has them."""
+    for name in _DIRECTORIES:
+        if os.path.isdir(f"/proc/{name}"):
+            yield Tmpfs(target=f"/proc/{name}", mode=0o555)
     names = {
         path.name: path.name for path in _ROOM.iterdir() if not path.name.startswith((_CPUINFO, "empty"))
     }

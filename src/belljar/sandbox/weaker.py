@@ -33,9 +33,12 @@ from belljar.sandbox.values import replace, value
 DENIED = (
     *("ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "process_madvise"),
     *("shmget", "shmat", "shmctl", "semget", "semop", "semctl", "semtimedop", "msgget", "msgsnd", "msgrcv"),
-    *("msgctl", "mq_open", "mq_unlink", "prlimit64", "setpriority", "clone3"),
+    *("msgctl", "mq_open", "mq_unlink", "prlimit64", "setpriority", "inotify_add_watch", "clone3"),
 )
-"""What reaches others where there is no process or IPC namespace, or might make a user namespace."""
+"""What reaches others where there is no process or IPC namespace, or might make a user namespace.
+
+A watch tells the names of what is in a directory that may not be listed, and when it is used.
+"""
 _NODES = ("null", "zero", "full", "random", "urandom", "tty")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from belljar import fsys
 from belljar.build.script import sandbox_failed
-from belljar.errors import BuildError
+from belljar.errors import BuildError, HostError
 from belljar.reproduce import locale
 from belljar.reproduce.difference import Difference, Spot
 from belljar.reproduce.search import FAILURE
@@ -31,6 +31,8 @@ _APART = 2.2
 _PATIENCE, _LEAST = 10, 120.0
 """A build may take so many times as long as the usual one, and so many seconds at least."""
 _TAIL = 15
+_FULL = 1 << 16
+"""Bytes free: a build that fails with less has failed by that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +153,9 @@ class Laboratory:
         failure = self._execute(box, world.command(ready.command), world, log)
         if failure is None:
             self.subject.finish(ready)
+        elif shutil.disk_usage(place).free < _FULL:
+            hint = "free some space there, or choose another filesystem (BELLJAR_HOME)"
+            raise HostError(f"{self.subject.title}: the disk that holds {self.stage} is full", hint=hint)
         return Built(tree=ready.output, failure=failure, log=log, seconds=time.monotonic() - started)
 
     def _execute(self, box: Sandbox, command: tuple[str, ...], world: World, log: Path) -> str | None:

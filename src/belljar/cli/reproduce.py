@@ -56,7 +56,7 @@ class _WithCommand(click.Command):
     type=click.IntRange(1),
     default=1,
     show_default=True,
-    help="Builds with everything varied that must show no difference; more find what differs only sometimes.",
+    help="Builds that must show no difference; more find what differs only sometimes, or cancels out.",
 )
 @click.option("--keep", type=click.Path(path_type=Path), help="Keep both trees in this new directory.")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the report as a page.")

@@ -70,20 +70,38 @@ class Lab(Protocol):
 def search(lab: Lab, influences: Sequence[Influence], rounds: int = 1) -> tuple[Found, ...]:
     """Return what the differences come from, those of every build first; nothing when there are none.
 
-    What shows only sometimes (the order of pointers, a race) may hide from one build with everything varied:
-    only after `rounds` of them without a difference there is none.
+    What shows only sometimes (the order of pointers, a race) may hide from one build with everything varied,
+    and two influences may cancel each other: only after `rounds` builds without a difference there is none.
     """
-    names = frozenset(item.name for item in influences)
-    everything = lab.differences(names)
-    for _ in range(rounds - 1):
-        if everything or lab.is_spent:
-            break
-        everything = lab.differences(names, again=True)
+    everything = lab.differences(frozenset(item.name for item in influences))
     if not everything:
-        return ()
-    if any(item.spot == FAILURE for item in everything):
-        return _failing(lab, influences, everything)
-    return _Search(lab, influences).run(everything)
+        return _hidden(lab, influences, rounds - 1)
+    return _causes(lab, influences, everything)
+
+
+def _hidden(lab: Lab, influences: Sequence[Influence], rounds: int) -> tuple[Found, ...]:
+    """Look for what shows in halves only: those with a bit of their number set, and those without."""
+    found: dict[tuple[str, ...], Found] = {}
+    for number in range(rounds):
+        bit, side = divmod(number, 2)
+        half = [
+            item for index, item in enumerate(influences) if item.name == _CHANCY or index >> bit & 1 == side
+        ]
+        if lab.is_spent:
+            break
+        differing = lab.differences(frozenset(item.name for item in half or influences), again=True)
+        for item in _causes(lab, half or influences, differing) if differing else ():
+            known = found.get(item.names, item)
+            found[item.names] = Found(names=item.names, spots=known.spots | item.spots, how=item.how)
+    return tuple(found.values())
+
+
+def _causes(
+    lab: Lab, influences: Sequence[Influence], differing: tuple[Difference, ...]
+) -> tuple[Found, ...]:
+    if any(item.spot == FAILURE for item in differing):
+        return _failing(lab, influences, differing)
+    return _Search(lab, influences).run(differing)
 
 
 def _failing(

@@ -191,6 +191,22 @@ def test_processes_do_not_share_random_numbers():
     assert output_of(BOX, ["/bin/sh", "-c", text], policy=FIXED).split() == numbers
 
 
+UUID = "cat /proc/sys/kernel/random/uuid; head -c 9 /proc/sys/kernel/random/uuid"
+
+
+def test_the_kernels_uuids_follow_from_the_seed_and_are_as_the_kernels():
+    form = re.compile(
+        r"([0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})\n([0-9a-f]{8}-)"
+    )
+    command = ["/bin/sh", "-c", UUID]
+    plain = [form.fullmatch(output_of(BOX, command, policy=QUIET)).groups() for _ in range(2)]
+    fixed = [form.fullmatch(output_of(BOX, command, policy=FIXED)).groups() for _ in range(2)]
+    other = form.fullmatch(output_of(BOX, command, policy=replace(FIXED, seed="x"))).groups()
+    assert plain[0] != plain[1]
+    assert fixed[0] == fixed[1] != other
+    assert fixed[0][0][:9] != fixed[0][1]
+
+
 WAITS = {
     "sleep": "t = time.time(); time.sleep(1); assert 1 <= time.time() - t < 1.1",
     "busy": "t = time.time()\nwhile time.time() < t + 0.2: pass",

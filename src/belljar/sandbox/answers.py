@@ -181,6 +181,13 @@ def _rounded(duration: int) -> int:
     return -(-duration // step) * step
 
 
+def uuid_of(data: bytes) -> bytes:
+    """Return 16 bytes as the kernel writes a random UUID: RFC 9562, version 4, and a newline."""
+    word = (int.from_bytes(data, "big") & ~(0xF << 76 | 0x3 << 62)) | 0x4 << 76 | 0x2 << 62
+    text = f"{word:032x}"
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:])).encode() + b"\n"
+
+
 class RandomFiles:
     """Descriptors that are given out for /dev/urandom: pipes that never run dry."""
 
@@ -204,6 +211,13 @@ class RandomFiles:
         self._streams[writer], self._rest[writer] = stream, b""
         self._poll.register(writer, select.POLLOUT)
         self.feed(writer)
+        return reader
+
+    def once(self, data: bytes) -> int:
+        """Return the end to be read of a pipe that holds some bytes; it is the caller's to close."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        os.write(writer, data)
+        os.close(writer)
         return reader
 
     def feed(self, writer: int) -> None:

@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from belljar.sandbox import notify
-from belljar.sandbox.answers import Answers, Handler, RandomFiles
+from belljar.sandbox.answers import Answers, Handler, RandomFiles, uuid_of
 from belljar.sandbox.executions import Executions
 from belljar.sandbox.filter import CLASSES, MACHINES, NESTING, Action, Rule, assemble, rules, this_machine
 from belljar.sandbox.lookups import CALLS, Lookups, Names
@@ -36,7 +36,8 @@ ALL_CHILDREN = 0x40000000  # __WALL of waitpid(2): threads too
 _BUFFERED = 1 << 15
 _IDLE_MILLISECONDS = 200
 _MOST_BLOCKED = 1000
-_RANDOM_FILES = (b"/dev/urandom", b"/dev/random")
+_UUID = b"/proc/sys/kernel/random/uuid"
+_RANDOM_FILES = (b"/dev/urandom", b"/dev/random", _UUID)
 _UNKNOWN = "not known to belljar"
 _ARMING = CLASSES["node"].why
 
@@ -152,7 +153,7 @@ class Supervisor:
             path = self._lookups.path(request, names)
             if traced:
                 self._lookups.see(request, names, path)
-            if random and path in _RANDOM_FILES and self._open_random(request, names):
+            if random and path in _RANDOM_FILES and self._open_random(request, names, path):
                 return
             if executes:
                 self._executions.begin(request)
@@ -232,15 +233,18 @@ class Supervisor:
                 return True
             self._executions.changed(task, status)
 
-    def _open_random(self, request: notify.Request, names: Names) -> bool:
-        """Give out random numbers that follow from the seed, for a device that is opened to be read."""
+    def _open_random(self, request: notify.Request, names: Names, path: bytes) -> bool:
+        """Give out random numbers that follow from the seed, where they are opened to be read."""
         flags = request[6 + names.flags] if names.flags is not None else os.O_WRONLY
         chance = self._answers.chance
         if chance is None or flags & (os.O_ACCMODE | os.O_PATH | os.O_DIRECTORY):
             return False
         process = self._processes.of(request[1])
         try:
-            reader = self._random_files.open(lambda: chance.draw(process, 4096))
+            if path == _UUID:
+                reader = self._random_files.once(uuid_of(chance.draw(process, 16)))
+            else:
+                reader = self._random_files.open(lambda: chance.draw(process, 4096))
         except OSError as error:  # the device itself would be another answer
             self._listener.answer(request, 0, error.errno or errno.ENFILE)
             return True

@@ -22,29 +22,19 @@ _CPUINFO = "cpuinfo."
 _DIRECTORIES = ("acpi", "asound", "bus", "driver", "fs", "irq", "pressure", "scsi")
 """Of devices, filesystems and load: nothing is in them."""
 _EMPTY = (
-    *("buddyinfo", "bus/input/devices", "bus/pci/devices", "config.gz", "consoles", "crypto", "devices"),
     *(
+        "buddyinfo",
+        "config.gz",
+        "consoles",
+        "crypto",
+        "devices",
         "diskstats",
         "interrupts",
         "iomem",
         "ioports",
-        "kallsyms",
-        "key-users",
-        "keys",
-        "locks",
-        "misc",
-        "modules",
     ),
-    *(
-        "pagetypeinfo",
-        "partitions",
-        "pressure/cpu",
-        "pressure/io",
-        "pressure/memory",
-        "schedstat",
-        "slabinfo",
-    ),
-    *("softirqs", "swaps", "timer_list", "vmallocinfo", "vmstat", "zoneinfo"),
+    *("kallsyms", "key-users", "keys", "locks", "misc", "modules", "pagetypeinfo", "partitions", "schedstat"),
+    *("slabinfo", "softirqs", "swaps", "timer_list", "vmallocinfo", "vmstat", "zoneinfo"),
 )
 
 

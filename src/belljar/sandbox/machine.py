@@ -22,19 +22,9 @@ _CPUINFO = "cpuinfo."
 _DIRECTORIES = ("acpi", "asound", "bus", "driver", "fs", "irq", "pressure", "scsi")
 """Of devices, filesystems and load: nothing is in them."""
 _EMPTY = (
-    *(
-        "buddyinfo",
-        "config.gz",
-        "consoles",
-        "crypto",
-        "devices",
-        "diskstats",
-        "interrupts",
-        "iomem",
-        "ioports",
-    ),
-    *("kallsyms", "key-users", "keys", "locks", "misc", "modules", "pagetypeinfo", "partitions", "schedstat"),
-    *("slabinfo", "softirqs", "swaps", "timer_list", "vmallocinfo", "vmstat", "zoneinfo"),
+    *("buddyinfo", "config.gz", "consoles", "crypto", "devices", "diskstats", "interrupts", "iomem"),
+    *("ioports", "kallsyms", "key-users", "keys", "locks", "misc", "modules", "pagetypeinfo", "partitions"),
+    *("schedstat", "slabinfo", "softirqs", "swaps", "timer_list", "vmallocinfo", "vmstat", "zoneinfo"),
 )
 
 

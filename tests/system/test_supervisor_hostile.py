@@ -156,7 +156,7 @@ def test_a_keeper_that_hangs_is_killed_and_all_with_it(monkeypatch):
     from belljar.sandbox import enter, supervisor
 
     def action():
-        monkeypatch.setattr(supervisor.Supervisor, "guard", lambda _self, _init: signal.pause())
+        monkeypatch.setattr(supervisor.Supervisor, "guard", lambda _self, _init, **_: signal.pause())
         monkeypatch.setattr(enter, "_GRACE_SECONDS", 0.5)
         started = time.monotonic()
         outcome = run(BOX, ["/bin/sh", "-c", "sleep 4242"], policy=FIXED, timeout=0.5)

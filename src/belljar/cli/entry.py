@@ -6,6 +6,7 @@
 import contextlib
 import gc
 import os
+import signal
 import sys
 from typing import NoReturn, TextIO
 
@@ -43,11 +44,15 @@ def _flushed(stream: TextIO | None, status: int) -> int:
 
 
 def _run() -> int:
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _interrupt)
     try:
         return _called(sys.argv[1:])
     except BelljarError as error:
         return _explain(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        _die_of(stop)
         say_styled("interrupted")
         return 130
     except BrokenPipeError:
@@ -60,6 +65,18 @@ def _run() -> int:
         return _explain(fsys.explained(error, Path(str(error.filename or "."))))
     except Exception:  # noqa: BLE001 - the last resort: say that it is our bug and how to report it
         return _our_bug()
+
+
+def _interrupt(number: int, _: object) -> NoReturn:
+    """Have a signal clean up as Ctrl-C does."""
+    raise KeyboardInterrupt(number)
+
+
+def _die_of(stop: KeyboardInterrupt) -> None:
+    """End by the signal that an interrupt stands for, if it is not Ctrl-C's."""
+    for number in stop.args:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
 
 def _called(words: list[str]) -> int:

@@ -82,7 +82,8 @@ def call() -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.Abort as stop:
-        raise KeyboardInterrupt from stop
+        cause = stop.__cause__
+        raise KeyboardInterrupt(*(cause.args if isinstance(cause, KeyboardInterrupt) else ())) from stop
     except click.ClickException as error:
         return _usage(error)
     return result if isinstance(result, int) else 0

@@ -28,12 +28,15 @@ from belljar.sandbox import inside, kernel
 from belljar.sandbox.diagnosis import SandboxError, Step, is_forbidden
 from belljar.sandbox.operations import Sandbox
 from belljar.sandbox.policy import Event, Policy, decode
+from belljar.sandbox.signals import ask_to_end, pausing
 from belljar.sandbox.values import replace, value
 
 _WATCH_SECONDS = 0.2
 _SIGNALS = signal.valid_signals()
 _ATTEMPTS = 10
 _GRACE_SECONDS = 10
+_PATIENCE_SECONDS = 5
+"""How long what is asked to end may take, before it is killed; a second Ctrl-C ends that."""
 
 
 @value
@@ -71,8 +74,9 @@ def run(
     five times a second while the command runs. With a `policy` system calls are filtered and a supervisor
     answers some (docs/supervisor.md); it calls `on_event` for what it sees. `argv[0]` is a path
     inside. Raises SandboxError when the sandbox cannot be set up or the program cannot be started. An
-    exception in the caller (Ctrl-C) kills everything inside before it goes on. Where the host forbids what
-    namespaces need, `allow_weaker` has it run with less (belljar.sandbox.weaker); the outcome says so.
+    exception in the caller kills everything inside before it goes on; at KeyboardInterrupt (Ctrl-C) what is
+    inside is asked to end first, and has 5 seconds. Where the host forbids what namespaces need,
+    `allow_weaker` has it run with less (belljar.sandbox.weaker); the outcome says so.
     `meanwhile` is called once, while the sandbox is set up; the command starts when it has returned.
     """
     job = inside.Job(
@@ -124,7 +128,14 @@ def _run(
             meanwhile()
             started = time.monotonic()
             pipes.start()
-        report, timed_out = _listen(pipes.report[0], timeout, watch, pipes.events)
+        try:
+            with contextlib.nullcontext() if job.interactive else pausing(keepers[0]):
+                report, timed_out = _listen(pipes.report[0], timeout, watch, pipes.events)
+        except KeyboardInterrupt as interrupt:
+            if not job.interactive:
+                ask_to_end(keepers[0], interrupt)
+                _listen(pipes.report[0], _PATIENCE_SECONDS, None, pipes.events)
+            raise
     finally:
         _surely(lambda: _end(keepers, pipes.all(), mask))
     seconds = time.monotonic() - started

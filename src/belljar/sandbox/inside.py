@@ -23,6 +23,7 @@ from belljar.sandbox import kernel
 from belljar.sandbox.diagnosis import SandboxError, Step
 from belljar.sandbox.operations import EMPTY_ROOT, Sandbox
 from belljar.sandbox.policy import Policy
+from belljar.sandbox.signals import HEARD, PASSED_ON, pass_on
 from belljar.sandbox.values import value
 
 _NAMESPACES = (
@@ -127,7 +128,8 @@ class _Line:
         os.write(self._numbers[1], b"%d" % listener)
         os.close(self._answers[1])
         os.read(self._answers[0], 1)
-        for fd in (listener, self._proc, *self._numbers, self._answers[0]):
+        # The listener stays open: when the keeper dies calls wait, until this process has died, too.
+        for fd in (self._proc, *self._numbers, self._answers[0]):
             os.close(fd)
 
     def supervise(self, job: Job, init: int, events: int | None) -> None:
@@ -153,7 +155,7 @@ class _Line:
                 events=events,
             )
             os.write(self._answers[1], b"!")
-        keeper.guard(init)
+        keeper.guard(init, pass_on=lambda number: os.kill(init, number))
 
 
 def _keep_only(streams: tuple[int | None, int, int], ends: Ends) -> Ends:
@@ -212,10 +214,11 @@ def _write(path: str, text: str) -> None:
 
 
 def _guard(init: int) -> None:
-    """Wait for init to end; kill it when the caller asks for that."""
+    """Wait for init to end; kill it when the caller asks for that, and pass on the rest."""
     while os.waitpid(init, os.WNOHANG)[0] == 0:
-        if signal.sigwait({signal.SIGCHLD, signal.SIGTERM}) == signal.SIGTERM:
-            os.kill(init, signal.SIGKILL)
+        number = signal.sigwait(HEARD)
+        if number != signal.SIGCHLD:
+            os.kill(init, signal.SIGKILL if number == signal.SIGTERM else number)
 
 
 def report_failure(pipe: int, error: BaseException) -> None:
@@ -352,9 +355,12 @@ def _spawn_and_reap(job: Job) -> int:
                 raise ValueError("its interpreter (#! line, or ELF loader) is not in the sandbox") from None
             raise
     while True:
-        pid, status = os.wait()
-        if pid == command:
-            return os.waitstatus_to_exitcode(status)
+        heard = signal.sigwaitinfo(HEARD)
+        if heard.si_pid == 0 and heard.si_signo in PASSED_ON:  # of the keeper: who is inside has a number
+            pass_on(-1, heard.si_signo)
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            if ended[0] == command:
+                return os.waitstatus_to_exitcode(ended[1])
 
 
 def _spawn(job: Job) -> int:

@@ -104,7 +104,7 @@ def entries(directory: int) -> bytes:
     return b"".join(parts)
 
 
-def signals(numbers: set[signal.Signals]) -> int:
+def signals(numbers: frozenset[signal.Signals]) -> int:
     """Return a descriptor that can be read when one of the (blocked) signals has come."""
     mask = sum(1 << (number - 1) for number in numbers)
     return _check(_syscall(_SIGNALFD, -1, struct.pack("=Q", mask), 8, _SFD_FLAGS), "signalfd")

@@ -21,7 +21,7 @@ import os
 import select
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from belljar.sandbox import notify
 from belljar.sandbox.answers import Answers, Handler, RandomFiles, uuid_of
@@ -31,6 +31,7 @@ from belljar.sandbox.lookups import CALLS, Lookups, Names
 from belljar.sandbox.modes import Modes, arms
 from belljar.sandbox.policy import Blocked, Event, Policy, Unseen, encode
 from belljar.sandbox.processes import Processes
+from belljar.sandbox.signals import HEARD
 
 ALL_CHILDREN = 0x40000000  # __WALL of waitpid(2): threads too
 _BUFFERED = 1 << 15
@@ -166,9 +167,12 @@ class Supervisor:
 
     # --- the loop -------------------------------------------------------------------------------
 
-    def guard(self, init: int) -> None:
-        """Answer until init and all with it are gone; end it when the caller asks for that (SIGTERM)."""
-        signals = notify.signals({signal.SIGCHLD, signal.SIGTERM})
+    def guard(self, init: int, *, pass_on: Callable[[signal.Signals], None]) -> None:
+        """Answer until init and all with it are gone; end it when the caller asks for that (SIGTERM).
+
+        `pass_on` is called with other signals of the caller's.
+        """
+        signals = notify.signals(HEARD)
         self._poll.register(self._listener.fd, select.POLLIN)
         self._poll.register(signals, select.POLLIN)
         while True:
@@ -181,8 +185,11 @@ class Supervisor:
                 elif fd != signals:
                     self._random_files.feed(fd)
                 else:
-                    if _came(signals, signal.SIGTERM):
-                        os.kill(init, signal.SIGKILL)
+                    for number in _arrived(signals):
+                        if number == signal.SIGTERM:
+                            os.kill(init, signal.SIGKILL)
+                        elif number != signal.SIGCHLD:
+                            pass_on(number)
                     if self._reap(init):
                         self._finish()
                         return
@@ -283,7 +290,8 @@ class Supervisor:
         self._flush()
 
 
-def _came(fd: int, number: signal.Signals) -> bool:
-    """Read which signals have come; True when one is `number`."""
+def _arrived(fd: int) -> Iterator[signal.Signals]:
+    """Yield which signals have come."""
     data = os.read(fd, 128 * 16)
-    return any(data[at : at + 4] == number.to_bytes(4, "little") for at in range(0, len(data), 128))
+    for at in range(0, len(data), 128):
+        yield signal.Signals(int.from_bytes(data[at : at + 4], "little"))

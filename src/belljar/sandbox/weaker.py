@@ -27,6 +27,7 @@ from belljar.sandbox.diagnosis import Step
 from belljar.sandbox.inside import PIPE, Ends, Job, become, limit, report_failure, wait_for
 from belljar.sandbox.operations import Bind, Devices, Proc, Sandbox, Tmpfs
 from belljar.sandbox.policy import Policy, Trace
+from belljar.sandbox.signals import pass_on
 from belljar.sandbox.supervisor import ALL_CHILDREN, Supervisor, program_of
 from belljar.sandbox.values import replace, value
 
@@ -163,7 +164,7 @@ def _supervise(job: Job, view: View, ends: Ends) -> int | None:
             policy, names, nested=False, own_time=False, listener=fds[0], proc=proc, events=ends.events
         )
         ours.send(b"!")
-        keeper.guard(command)
+        keeper.guard(command, pass_on=lambda number: pass_on(-command, number))
         return None if ours.recv(1) else keeper.status
 
 

@@ -23,6 +23,7 @@ from test_sandbox_support import (
     BOX,
     IDENTITIES,
     INSIDE,
+    NOBODY,
     OWN,
     PREFIX,
     PYTHON,
@@ -65,6 +66,39 @@ def leave(path):
     os.unlink(path)
 def opened(path, flags):
     os.close(os.open(path, flags))
+def held(path, action):
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        action(fd)
+    finally:
+        os.close(fd)
+def stamp(path):
+    os.utime(path, ns=(1_000_000_001, 2_000_000_002))
+    info = os.stat(path)
+    assert (info.st_atime_ns, info.st_mtime_ns) == (1_000_000_001, 2_000_000_002)
+    os.utime(path)
+    assert os.stat(path).st_mtime_ns > 10**18
+    times = struct.pack("=4q", 0, (1 << 30) - 2, 7, 5)  # UTIME_OMIT
+    before = os.stat(path).st_atime_ns
+    assert libc.utimensat(-100, path.encode(), times, 0) == 0
+    assert (os.stat(path).st_atime_ns, os.stat(path).st_mtime_ns) == (before, 7 * 10**9 + 5)
+    assert libc.utimensat(-100, path.encode(), struct.pack("=4q", 0, 10**9, 0, 0), 0) < 0
+    assert ctypes.get_errno() == 22
+def change(path):
+    os.chmod(path, 0o640)
+    held(path, lambda fd: os.fchmod(fd, 0o750))
+    assert os.stat(path).st_mode & 0o7777 == 0o750
+    os.chown(path, os.getuid(), os.getgid())
+    os.lchown(path, -1, -1)
+    os.symlink("nowhere", path + ".link")
+    os.utime(path + ".link", ns=(1, 3_000_000_000), follow_symlinks=False)
+    assert os.lstat(path + ".link").st_mtime == 3
+def removed(path):
+    with open(path, "w") as file:
+        os.unlink(path)
+        os.fchmod(file.fileno(), 0o600)
+    reader, writer = os.pipe()
+    os.fchmod(writer, 0o600)
 def seize():
     if libc.ptrace(0x4206, caller, None, None) < 0:
         raise OSError(ctypes.get_errno(), "ptrace")
@@ -94,6 +128,20 @@ tries = {
     "link it in": lambda: os.link(secret, "out/hard"),
     "move out": lambda: (write("out/a"), os.rename("out/a", outside + "/a")),
     "make a directory outside": lambda: os.mkdir(outside + "/directory"),
+    "change a mode outside": lambda: os.chmod(secret, 0o777),
+    "change a mode by a link": lambda: (os.symlink(secret, "out/to"), os.chmod("out/to", 0o777)),
+    "change a mode of the project's": lambda: os.chmod("in", 0o777),
+    "change it by a descriptor": lambda: held("in", lambda fd: os.fchmod(fd, 0o777)),
+    "change it by /proc": lambda: held("in", lambda fd: os.chmod(f"/proc/self/fd/{fd}", 0o777)),
+    "change a mode from a directory": lambda: held(".", lambda fd: os.chmod("in", 0o777, dir_fd=fd)),
+    "change a time outside": lambda: os.utime(secret, ns=(1, 1)),
+    "change a time of the project's": lambda: os.utime("in"),
+    "change a time by a descriptor": lambda: held("in", lambda fd: os.utime(fd, ns=(1, 1))),
+    "change a group outside": lambda: os.chown(secret, -1, os.getgid()),
+    "change a group by a descriptor": lambda: held("in", lambda fd: os.fchown(fd, -1, os.getgid())),
+    "change an owner from a directory": lambda: held(
+        ".", lambda fd: os.chown("in", os.getuid(), -1, dir_fd=fd)
+    ),
     "execute outside": lambda: os.waitpid(os.posix_spawn(outside + "/program", ["p"], {}), 0),
     "write the project": lambda: leave("new"),
     "write the machine's temporary files": lambda: leave("/tm" + "p/new-of-the-sandbox"),
@@ -115,6 +163,9 @@ tries = {
 allowed = {
     "read the project": lambda: opened("in", os.O_RDONLY),
     "write outputs": lambda: write("out/file"),
+    "change modes and owners of outputs": lambda: change("out/file"),
+    "change times of outputs": lambda: stamp("out/file"),
+    "change what is removed": lambda: removed("out/gone"),
     "write a temporary file": lambda: write(os.environ["TMPDIR"] + "/t"),
     "read tools": lambda: os.listdir("/usr/bin"),
     "a pair": lambda: socket.socketpair(),
@@ -182,6 +233,10 @@ def python(text: str, *words: str) -> list[str]:
 def attempts(place: Path, identity: str, start):
     """Return what `TRY` could do; `start` is called by the caller that it tries to reach."""
 
+    if identity == "ordinary" and AS_ROOT:
+        for path in (place, *place.rglob("*")):
+            os.chown(path, NOBODY, NOBODY)
+
     def action():
         name = f"belljar-{place.name}"
         with socket.socket(socket.AF_UNIX) as file, socket.socket(socket.AF_UNIX) as abstract:
@@ -195,6 +250,24 @@ def attempts(place: Path, identity: str, start):
             return json.loads(start())
 
     return in_child(action, ordinary=identity == "ordinary")
+
+
+GIVE = """
+import os, sys
+open("out/mine", "w").close()
+for owner, group in ((os.getuid() + 1, -1), (-1, os.getgid() + 1)):
+    try:
+        os.chown("out/mine", owner, group)
+    except PermissionError:
+        print("kept")
+"""
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_the_supervisor_gives_no_file_away(place, identity):
+    """As root it could, and the command could not."""
+    text, _ = weakly(place, python(GIVE), identity)
+    assert text == "kept\nkept\n"
 
 
 @pytest.mark.parametrize("identity", IDENTITIES)

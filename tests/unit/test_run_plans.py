@@ -9,6 +9,7 @@ import pytest
 from belljar.errors import InputError, UsageError
 from belljar.hermetic.plan import plan
 from belljar.hermetic.profile import available, choose, locked_command
+from belljar.hermetic.reached import Outside, shortened
 from belljar.hermetic.request import PROJECT, Request
 from belljar.sandbox import Bind, Tmpfs
 from belljar.schema import SchemaError
@@ -342,3 +343,17 @@ def test_a_profile_is_found_by_each_of_its_markers_as_among_all(project, name):
 def test_a_profile_of_the_user_is_read_whatever_the_project_holds(project, tmp_path):
     (tmp_path / "mine.toml").write_text('markers = ["a"]\n')
     assert list(available(tmp_path, project=project)) == ["mine"]
+
+
+def test_what_compilers_look_for_in_usr_local_is_told_together_unless_it_is_there():
+    def absent(path):
+        return Outside(path=path, hidden=False, inside=path)
+
+    hidden = Outside(path="/usr/local/include/x.h", hidden=True, inside="/usr/local/include/x.h")
+    home = Outside(path="~/.gitconfig", hidden=False, inside="/home/build/.gitconfig")
+    items = (hidden, home, absent("/usr/local/include/a.h"), absent("/usr/local/include/sys/b.h"))
+    assert shortened(items) == (
+        "/usr/local/include/x.h (hidden)",
+        "~/.gitconfig (absent)",
+        "/usr/local/include (absent, 2 times)",
+    )

@@ -6,6 +6,7 @@ A path is the project's, an input's, a tool's (the system), private (the command
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -138,6 +139,17 @@ class Outside:
 
     def __str__(self) -> str:
         return f"{self.path} ({'hidden' if self.hidden else 'absent'})"
+
+
+def shortened(items: Iterable[Outside]) -> tuple[str, ...]:
+    """Say each, but together what is absent below a directory of /usr/local: compilers always look there."""
+    lines, many = [], Counter[str]()
+    for item in items:
+        if not item.hidden and kind_of(item.inside) is Kind.LOCAL:
+            many["/".join(item.path.split("/")[:4])] += 1
+        else:
+            lines.append(str(item))
+    return (*lines, *(f"{top} (absent, {count} times)" for top, count in many.items()))
 
 
 def _outside(inside: str, project: Path, home: str | None) -> Outside:

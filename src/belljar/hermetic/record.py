@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from belljar.hermetic.plan import Plan
-from belljar.hermetic.reached import Outside, Reached
+from belljar.hermetic.reached import Outside, Reached, shortened
 from belljar.sandbox import Bind, value
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ WEAKER = (
 )
 NOT_WEAKER = (
     "namespaces: user, host's processes, paths and what exists are the machine's (--allow-weaker)",
-    "made files (/etc, /proc): not there; modes, owners and times of the user's files can be changed",
+    "made files (/etc, /proc): not there; a read-only place within a writable one is writable",
     "signals to the user's other processes, before Linux 6.12",
 )
 """What holds instead, and what does not, where namespaces are forbidden: belljar.sandbox.weaker."""
@@ -174,7 +174,7 @@ class Record:
         return self.reached.outside(self.plan.project, self.plan.request.env.get("HOME"))
 
     def _reached(self) -> list[str]:
-        outside, unused = [str(item) for item in self._outside()], self.reached.unused()
+        outside, unused = shortened(self._outside()), self.reached.unused()
         denied = sorted({item.call for item in self.reached.blocked})
         lines = [f"reads outside: {_few(outside)}"] if outside else []
         lines += [f"declared and never used: {_few(unused)}"] if unused else []

@@ -39,7 +39,7 @@ class Request:
     opened: bool = False
     """Watch what is opened and started, so that there is something to say of reads outside."""
     identified: bool = True
-    """Identify all that was started, where it is watched; else only the command and what its profile names."""
+    """Identify all that was started, where it is watched; else the command and what its profile names."""
     trace: bool = False
     """Watch what is looked for, too, and keep every path."""
     clock: bool = False

@@ -98,9 +98,9 @@ symlink                   88    - allow
 readlink                  89    - link
 chmod                     90    - mode
 fchmod                    91   52 mode
-chown                     92    - allow
-fchown                    93   55 allow
-lchown                    94    - allow
+chown                     92    - stamp
+fchown                    93   55 stamp
+lchown                    94    - stamp
 umask                     95  166 allow
 gettimeofday              96  169 time
 getrlimit                 97  163 allow
@@ -138,7 +138,7 @@ rt_sigtimedwait          128  137 allow
 rt_sigqueueinfo          129  138 allow
 rt_sigsuspend            130  133 allow
 sigaltstack              131  132 allow
-utime                    132    - allow
+utime                    132    - stamp
 mknod                    133    - node
 uselib                   134    - gone
 personality              135   92 allow
@@ -241,7 +241,7 @@ exit_group               231   94 allow
 epoll_wait               232    - allow
 epoll_ctl                233   21 allow
 tgkill                   234  131 allow
-utimes                   235    - allow
+utimes                   235    - stamp
 vserver                  236    - gone
 mbind                    237  235 allow
 set_mempolicy            238  237 allow
@@ -266,8 +266,8 @@ migrate_pages            256  238 allow
 openat                   257   56 open
 mkdirat                  258   34 allow
 mknodat                  259   33 node
-fchownat                 260   54 allow
-futimesat                261    - allow
+fchownat                 260   54 stamp
+futimesat                261    - stamp
 newfstatat               262   79 look
 unlinkat                 263   35 allow
 renameat                 264   38 allow
@@ -286,7 +286,7 @@ tee                      276   77 allow
 sync_file_range          277   84 allow
 vmsplice                 278   75 allow
 move_pages               279  239 allow
-utimensat                280   88 allow
+utimensat                280   88 stamp
 epoll_pwait              281   22 allow
 signalfd                 282    - allow
 timerfd_create           283   85 allow

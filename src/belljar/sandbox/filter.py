@@ -108,6 +108,7 @@ CLASSES = {
     "machine": _tell("asks what machine this is"),
     "list": _tell("lists a directory"),
     "mode": _tell("arms a file: it would run as its owner, outside too"),
+    "stamp": _tell("changes the owner or the times of a file"),
     "node": _tell("makes a file that is armed: it would run as its owner, outside too"),
     "ring": _deny(errno.ENOSYS, "opens files unseen by filter and supervisor"),
     "kernel": _deny(errno.EPERM, "changes, instruments or measures the kernel or the machine"),
@@ -177,13 +178,17 @@ _TESTS = {
         Test(argument=2, bits=_EVERY_BIT),
     ),  # the new limit
 }
+_FLAGS_OF_FILES = (0x40086602, 0x401C5820)  # FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR
 _OF_OTHERS: dict[str, tuple[tuple[Test, ...], ...]] = {
+    "ioctl": (_TESTS["ioctl"], *((Test(argument=1, bits=_LOW, equal=flags),) for flags in _FLAGS_OF_FILES)),
     "prlimit64": ((Test(argument=0, bits=_LOW),), _TESTS["prlimit64"]),
     "setpriority": ((Test(argument=1, bits=_LOW),), (Test(argument=0, bits=2),)),  # PRIO_USER: all of his
 }
 """When a call that is denied by name is: where it reaches other processes; else it is always."""
-_UNSEEN = frozenset({"clone3"})
-"""Calls that are denied by name as if they were not there: libcs then make one whose flags can be seen."""
+_ATTRIBUTES = ("setxattr", "lsetxattr", "fsetxattr", "setxattrat")
+_SAID = {"clone3": errno.ENOSYS} | dict.fromkeys(_ATTRIBUTES, errno.EOPNOTSUPP)
+"""What a call that is denied by name says, if not EPERM: after it, libcs make a call whose flags can be seen,
+and `cp -a` does without."""
 ARMED = 0o6000
 """The mode bits by which a file runs as its owner or its group: S_ISUID, S_ISGID."""
 MODES = {"chmod": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "mknod": 1, "mknodat": 2, "creat": 1}
@@ -224,6 +229,7 @@ def _rules(
     machine: str, told: frozenset[str], allowed: frozenset[str], never: frozenset[str]
 ) -> tuple[Rule, ...]:
     silent = {name for name, item in CLASSES.items() if item.action is Action.NOTIFY} - told - _ARMED_ONLY
+    arming = _ARMED_ONLY - (told & {"mode"})
     devices = "device" in told and "open" not in told
     free = (silent | allowed) - ({"open"} if devices else set())
     some = _TESTS | _AS_DEVICE if devices else _TESTS
@@ -232,11 +238,11 @@ def _rules(
         item = CLASSES["allow" if kind in free else kind]
         some_only = call in some and item.action is not Action.ALLOW
         tests: tuple[tuple[Test, ...], ...] = (some[call],) if some_only else ()
-        always = item.action is Action.NOTIFY and not tests and kind not in _ARMED_ONLY
+        always = item.action is Action.NOTIFY and not tests and kind not in arming
         if call in _ARMING and not always:
             item, tests = CLASSES[kind], (*tests, _ARMING[call])
         if call in never:
-            item = _deny(errno.ENOSYS if call in _UNSEEN else errno.EPERM, "not in this sandbox")
+            item = _deny(_SAID.get(call, errno.EPERM), "not in this sandbox")
             tests = _OF_OTHERS.get(call, ())
         found.append(Rule(call, number, kind, item.action, item.why, item.errno, tests))
     return tuple(sorted(found, key=itemgetter(1)))

@@ -37,7 +37,8 @@ class Policy:
     what random numbers follow from (None: they are random). `release`: the kernel's version as uname(2) tells
     it. `processors`, `memory` (in bytes): how much of either the machine seems to have. `listing`: in which
     order directories list their entries, SORTED or a word that a shuffled order follows from (None: the
-    filesystem's). `denied`: names of calls that fail besides those of the filter.
+    filesystem's). `denied`: names of calls that fail besides those of the filter. `fence`: directories below
+    which alone modes, owners and times can be changed (None: mounts see to that).
     """
 
     trace: Trace = Trace.ASKED
@@ -48,6 +49,7 @@ class Policy:
     memory: int | None = None
     listing: str | None = None
     denied: tuple[str, ...] = ()
+    fence: tuple[str, ...] | None = None
 
     def classes(self) -> frozenset[str]:
         """Return the classes of calls that the supervisor has to hear of."""
@@ -60,6 +62,8 @@ class Policy:
             found.add("machine")
         if self.listing is not None:
             found.add("list")
+        if self.fence is not None:
+            found |= {"mode", "stamp"}
         return frozenset(found)
 
     def describe(self) -> str:

@@ -87,6 +87,16 @@ class Processes:
         """Change the mode of what a descriptor (O_PATH) of ours is; raises OSError."""
         os.chmod(f"self/fd/{file}", mode, dir_fd=self._proc)
 
+    def change_group(self, file: int, group: int) -> None:
+        """Change the group of what a descriptor (O_PATH) of ours is; raises OSError."""
+        os.chown(f"self/fd/{file}", -1, group, dir_fd=self._proc)
+
+    def change_times(self, file: int, times: tuple[int, int] | None) -> None:
+        """Change the times (access, change; in ns) of what a descriptor of ours is, None: to now."""
+        os.utime(f"self/fd/{file}", ns=times, dir_fd=self._proc) if times else os.utime(
+            f"self/fd/{file}", dir_fd=self._proc
+        )
+
     def path_of(self, file: int) -> str:
         """Return the path of what a descriptor of ours is, "..." where it is longer than the kernel tells."""
         try:

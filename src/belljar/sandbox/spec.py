@@ -84,12 +84,19 @@ def _operation(number: int, item: object) -> Operation:
 def _policy(words: object) -> Policy:
     if not isinstance(words, dict):
         raise ValueError("policy: not an object")  # noqa: TRY004 - the text is wrong, not a call
-    denied, trace = words.get("denied", []), words.get("trace", Trace.ASKED)
-    if not isinstance(denied, list) or not all(isinstance(name, str) for name in denied):
-        raise ValueError("policy.denied: not a list of strings")
+    trace = words.get("trace", Trace.ASKED)
     if trace not in tuple(Trace):
         raise ValueError(f"policy.trace: none of {', '.join(Trace)}")
-    return Policy(**_checked(Policy, words, "policy") | {"denied": tuple(denied), "trace": Trace(trace)})
+    fence = None if words.get("fence") is None else _strings(words, "fence")
+    more = {"denied": _strings(words, "denied"), "fence": fence, "trace": Trace(trace)}
+    return Policy(**_checked(Policy, words, "policy") | more)
+
+
+def _strings(words: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = words.get(name, [])
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise ValueError(f"policy.{name}: not a list of strings")
+    return tuple(found)
 
 
 def _checked(kind: type, words: Mapping[str, Any], where: str) -> dict[str, Any]:

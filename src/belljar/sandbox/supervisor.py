@@ -32,6 +32,8 @@ from belljar.sandbox.modes import Modes, arms
 from belljar.sandbox.policy import Blocked, Event, Policy, Unseen, encode
 from belljar.sandbox.processes import Processes
 from belljar.sandbox.signals import HEARD
+from belljar.sandbox.stamps import Stamps
+from belljar.sandbox.targets import Targets
 
 ALL_CHILDREN = 0x40000000  # __WALL of waitpid(2): threads too
 _BUFFERED = 1 << 15
@@ -91,7 +93,9 @@ class Supervisor:
             policy, names, self._processes, self._memory, own_time=own_time, tell=self._tell
         )
         self._lookups = Lookups(self._processes, self._memory, self._tell)
-        self._modes = Modes(self._processes, self._memory, self._tell)
+        targets = Targets(self._processes, self._memory, policy.fence)
+        self._modes = Modes(self._processes, targets, self._tell)
+        self._stamps = Stamps(self._processes, self._memory, targets)
         chance = self._answers.chance
         self._executions = Executions(
             self._processes,
@@ -115,7 +119,7 @@ class Supervisor:
 
     def _chosen(self, policy: Policy) -> dict[int, Callable[[notify.Request], None]]:
         """Return what is done at which number."""
-        answers = {**self._answers.handlers(), **self._modes.handlers()}
+        answers = {**self._answers.handlers(), **self._modes.handlers(), **self._stamps.handlers()}
         chosen: dict[int, Callable[[notify.Request], None]] = {}
         for rule in self._rules.values():
             if rule.action is not Action.NOTIFY:

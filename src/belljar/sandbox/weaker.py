@@ -7,9 +7,10 @@ There is no network, no socket at all but pairs, no System V IPC, no looking int
 command ends whatever it left is killed.
 
 Less than a sandbox of namespaces (docs/sandbox.md): files made for it (File, the machine's face in /proc),
-links and read-only covers are not there; user, host's processes and what exists (stat) are seen; modes,
-owners and times of the user's own files can be changed; without Landlock 6 (Linux 6.12) other processes of
-the user can be signalled; what a killed supervisor leaves runs on without most system calls.
+links and read-only covers are not there; user, host's processes and what exists (stat) are seen; without
+Landlock 6 (Linux 6.12) other processes of the user can be signalled; what a killed supervisor leaves runs on
+without most system calls. Modes, owners and times, of which Landlock knows nothing, the supervisor changes
+itself, in the outputs only (belljar.sandbox.stamps).
 
 Rejected: chroot and bind mounts by root alone (a container's root has neither), ptrace of every call (slow).
 """
@@ -35,8 +36,11 @@ DENIED = (
     *("ptrace", "process_vm_readv", "process_vm_writev", "pidfd_getfd", "kcmp", "process_madvise"),
     *("shmget", "shmat", "shmctl", "semget", "semop", "semctl", "semtimedop", "msgget", "msgsnd", "msgrcv"),
     *("msgctl", "mq_open", "mq_unlink", "prlimit64", "setpriority", "inotify_add_watch", "clone3"),
+    *("setxattr", "lsetxattr", "fsetxattr", "setxattrat", "ioctl"),
+    *("removexattr", "lremovexattr", "fremovexattr", "removexattrat"),
 )
-"""What reaches others where there is no process or IPC namespace, or might make a user namespace.
+"""What reaches others where there is no process or IPC namespace, might make a user namespace, or changes
+what no mount protects: attributes and flags of files (of ioctl, those that set flags).
 
 A watch tells the names of what is in a directory that may not be listed, and when it is used.
 """
@@ -159,7 +163,7 @@ def _supervise(job: Job, view: View, ends: Ends) -> int | None:
             os.waitpid(command, 0)
             return None
         names = job.sandbox.hostname, job.sandbox.domain
-        policy = _policy(job)
+        policy = _policy(job, view)
         keeper = Supervisor(
             policy, names, nested=False, own_time=False, listener=fds[0], proc=proc, events=ends.events
         )
@@ -176,7 +180,7 @@ def _begin(job: Job, view: View, line: socket.socket, word: int | None) -> NoRet
         kernel.die_with_parent(signal.SIGKILL)
         _give_up(job, view)
         with Step("supervisor"):
-            listener = notify.install(program_of(_policy(job), nested=False))
+            listener = notify.install(program_of(_policy(job, view), nested=False))
             socket.send_fds(line, [b"!"], [listener])
             os.close(listener)
             line.recv(1)
@@ -206,11 +210,11 @@ def _give_up(job: Job, view: View) -> None:
         os.chdir(view.translate(job.sandbox.cwd))
 
 
-def _policy(job: Job) -> Policy:
+def _policy(job: Job, view: View) -> Policy:
     """Return the policy with what is denied besides; the same for the filter and for the supervisor."""
     denied = (*DENIED, *(() if job.sandbox.network else ("socket",)))
     policy = job.policy or Policy(trace=Trace.NOTHING)
-    return replace(policy, denied=(*policy.denied, *denied))
+    return replace(policy, denied=(*policy.denied, *denied), fence=view.write)
 
 
 def _kill_all() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from test_sandbox_support import AS_ROOT, BOX, IDENTITIES, become_nobody, box_for, in_child, output_of, python
 
-from belljar.sandbox import Bind, File, Sandbox, SandboxError, run
+from belljar.sandbox import Bind, File, Policy, Sandbox, SandboxError, run
 
 # A name in the arguments by which a process of one test is found on the host.
 SLEEPERS = "sleep {mark} & (setsid sleep {mark} &) ; "
@@ -535,3 +535,20 @@ def test_groups_are_left_or_have_no_names():
         return output_of(BOX, python("import os; print(set(os.getgroups()) - {65534})"))
 
     assert in_child(action) == "set()\n"
+
+
+TRACED = r"""
+import ctypes, os, signal
+assert ctypes.CDLL(None).ptrace(0, 0, 0, 0) == 0  # PTRACE_TRACEME
+if SIGNAL:
+    os.kill(os.getpid(), SIGNAL)
+os.execv("/bin/sh", ["sh", "-c", "kill -0 $$; echo after; exit 7"])
+"""
+
+
+@pytest.mark.parametrize("policy", [None, Policy(), Policy(epoch=5)], ids=["plain", "reported", "clock"])
+@pytest.mark.parametrize("number", [0, signal.SIGWINCH, signal.SIGTERM])
+def test_a_command_that_has_itself_traced_goes_on_and_ends_as_usual(policy, number):
+    text = TRACED.replace("SIGNAL", str(int(number)))
+    outcome = run(BOX, python(text), policy=policy, timeout=10)
+    assert outcome.status == (-signal.SIGTERM if number == signal.SIGTERM else 7)

@@ -359,7 +359,9 @@ def _spawn_and_reap(job: Job) -> int:
         if heard.si_pid == 0 and heard.si_signo in PASSED_ON:  # of the keeper: who is inside has a number
             pass_on(-1, heard.si_signo)
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            if ended[0] == command:
+            if os.WIFSTOPPED(ended[1]):
+                kernel.stop_tracing(ended[0], os.WSTOPSIG(ended[1]))
+            elif ended[0] == command:
                 return os.waitstatus_to_exitcode(ended[1])
 
 

@@ -8,6 +8,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import signal
 import struct
 
 CLONE_NEWNS = 0x00020000
@@ -46,6 +47,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_PDEATHSIG = 1
+_PTRACE_DETACH = 17
 
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
@@ -115,6 +117,14 @@ def close_range(first: int, last: int) -> None:
 def die_with_parent(signal_number: int) -> None:
     """Have the kernel send this process a signal when its parent's thread ends: prctl(2)."""
     _prctl(_PR_SET_PDEATHSIG, signal_number)
+
+
+def stop_tracing(process: int, signal_number: int) -> None:
+    """Let a child that has stopped go on with its signal: it made this process its tracer (PTRACE_TRACEME).
+
+    The SIGTRAP that tells a tracer of an exec would kill it.
+    """
+    _libc.ptrace(_PTRACE_DETACH, process, None, 0 if signal_number == signal.SIGTRAP else signal_number)
 
 
 def adopt_orphans() -> None:

@@ -49,6 +49,26 @@ def test_what_belljar_cannot_do_has_its_own_status_and_words(place):
     assert hermetic(place, "--", "cargo", "build", profile="cargo").returncode == 3
 
 
+@pytest.mark.parametrize("option", ["--ro", "--rw", "--tools"])
+def test_a_variable_that_is_not_set_lets_nothing_in(place, option):
+    done = hermetic(place, option, "", "--", "true")
+    assert (done.returncode, "empty" in done.stderr) == (2, True)
+
+
+def test_what_cannot_be_started_is_told_with_what_it_needs(place):
+    place.write("tools/bin/inner", "", mode=0o755)
+    inner = place.project / "tools/bin/inner"
+    place.write("needs", f"#!{inner}\n", mode=0o755)
+    assert f"it needs {inner}" in (told := hermetic(place, "--", "./needs").stderr)
+    assert f"--ro {place.project}/tools\n" in told
+    place.write("none", "#!/no/such\n", mode=0o755)
+    assert "it needs /no/such, which this machine has not" in hermetic(place, "--", "./none").stderr
+    place.write("text", "echo\n", mode=0o755)
+    assert "#!/bin/sh" in hermetic(place, "--", "./text").stderr
+    assert "not a directory" in hermetic(place, "--tools", str(inner), "--", "true").stderr
+    assert hermetic(place, "--", "").returncode == 2
+
+
 def test_streams_are_carried_whole_and_in_order(place):
     done = shell(place, "seq 1 100000; echo words >&2; cat")
     assert done.stdout == "".join(f"{n}\n" for n in range(1, 100001))

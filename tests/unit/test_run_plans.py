@@ -357,3 +357,22 @@ def test_what_compilers_look_for_in_usr_local_is_told_together_unless_it_is_ther
         "~/.gitconfig (absent)",
         "/usr/local/include (absent, 2 times)",
     )
+
+
+def test_what_a_link_of_the_system_leads_to_and_is_not_shown_is_told(tmp_path, monkeypatch):
+    """Debian's JDK has its settings in /etc, and links to them in /usr."""
+    from belljar.hermetic import reached
+    from belljar.sandbox import How, Lookup
+
+    monkeypatch.setattr(reached, "_SYSTEM", (str(tmp_path / "usr"),))
+    monkeypatch.setattr(reached, "_PRIVATE", ())
+    for name in ("usr/real", "etc/settings"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "usr/link").symlink_to(tmp_path / "etc/settings")
+    seen = reached.Reached()
+    for name in ("usr/link", "usr/real", "usr/absent"):
+        seen(Lookup(path=str(tmp_path / name), how=How.READ, found=False, program="", pid=1))
+    told = seen.outside(tmp_path, None, Path("/"))
+    assert [(item.path, item.hidden) for item in told] == [(str(tmp_path / "etc/settings"), True)]
+    assert seen.outside(tmp_path, None, tmp_path) == ()

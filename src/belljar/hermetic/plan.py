@@ -70,7 +70,7 @@ def plan(request: Request) -> Plan:
 
     Raises UsageError and InputError for what makes no sense, is ambiguous, or is not locked.
     """
-    if not request.command:
+    if not request.command or not request.command[0]:
         raise UsageError("run: no command is given", hint="belljar run [OPTIONS] -- CMD...")
     project = projects.check(request.project, request.env.get("HOME"))
     profile = _profile(request, project)
@@ -166,7 +166,10 @@ def _base(request: Request, profile: Profile, *, network: bool) -> Iterator[Oper
     yield from system.operations(request.system, network=network)
     yield from system.extra(request.system, profile.host)
     for number, name in enumerate(request.tools):
-        yield Bind(source=_existing(name, Path.cwd()), target=f"{TOOLS}/{number}")
+        source = _existing(name, Path.cwd())
+        if not os.path.isdir(source):
+            raise UsageError(f"--tools {name}: not a directory", hint="name the one that it lies in")
+        yield Bind(source=source, target=f"{TOOLS}/{number}")
 
 
 def _environment(request: Request) -> dict[str, str]:
@@ -203,7 +206,7 @@ def _writable(request: Request, project: Path) -> tuple[tuple[str, ...], tuple[B
     """Split what `--rw` names into outputs below the project and directories elsewhere."""
     inside, outside = [], []
     for name in request.write:
-        path = os.path.normpath(os.path.join(project, name))
+        path = _path(name, project)
         below = os.path.relpath(path, project)
         if below == ".." or below.startswith("../"):
             source = _existing(name, project)
@@ -214,8 +217,14 @@ def _writable(request: Request, project: Path) -> tuple[tuple[str, ...], tuple[B
     return tuple(inside), tuple(outside)
 
 
+def _path(name: str, start: Path) -> str:
+    if not name:  # it would stand for all of the project
+        raise UsageError("a path that is empty", hint="is it a variable of your shell that is not set?")
+    return os.path.normpath(os.path.join(start, name))
+
+
 def _existing(name: str, start: Path) -> str:
-    path = os.path.normpath(os.path.join(start, name))
+    path = _path(name, start)
     if not os.path.exists(path):
         raise UsageError(f"{name}: there is no such file or directory")
     return path

@@ -30,7 +30,10 @@ _ROOMY = ("/home", "/tmp", "/var", "/opt", "/root", "/srv", "/mnt", "/media", "/
 
 def check(project: Path, home: str | None) -> Path:
     """Return the project's real path. Raises UsageError for what holds more than a project."""
-    path = project.resolve()
+    try:
+        path = project.resolve()
+    except FileNotFoundError as error:
+        raise UsageError("the directory that you are in is not there any more") from error
     if not path.is_dir():
         raise UsageError(f"{project}: not a directory")
     homes = [Path(home).resolve()] if home else []

@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from belljar.hermetic.request import HOME, PROJECT, TOOLS
+from belljar.hermetic.request import HOME, MACHINE, PROJECT, TOOLS
 from belljar.sandbox import Blocked, Disarmed, Event, How, Lookup, Unseen, value
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/etc/alternatives", TOOLS)
@@ -102,10 +102,20 @@ class Reached:
         made = {path for path, how in self.paths if how is How.WRITE}
         return tuple(sorted(path for path in lacked - made if kind_of(path, self.inputs) in machine))
 
-    def outside(self, project: Path, home: str | None) -> tuple["Outside", ...]:
+    def outside(self, project: Path, home: str | None, system: Path) -> tuple["Outside", ...]:
         """Return what was missed, as the caller knows it; what he has, and was hidden, comes first."""
         found = {_outside(path, project, home) for path in self.missed() if path not in _LOADER}
+        found |= set(self._behind_links()) if system == MACHINE else set()
         return tuple(sorted(found, key=lambda item: (not item.hidden, item.path)))
+
+    def _behind_links(self) -> Iterator["Outside"]:
+        """Yield what links of the system lead to that is not shown: Debian's JDK has its settings in /etc."""
+        for (path, _), found in self.paths.items():
+            if found or kind_of(path, self.inputs) is not Kind.SYSTEM or not os.path.exists(path):
+                continue
+            real = os.path.realpath(path)
+            if kind_of(real, self.inputs) in (Kind.ETC, Kind.OUTSIDE):
+                yield Outside(path=real, hidden=True, inside=path)
 
     def unused(self) -> tuple[str, ...]:
         """Return the declared inputs that nothing was looked up in."""

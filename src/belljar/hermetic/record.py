@@ -171,7 +171,9 @@ class Record:
         }
 
     def _outside(self) -> tuple[Outside, ...]:
-        return self.reached.outside(self.plan.project, self.plan.request.env.get("HOME"))
+        return self.reached.outside(
+            self.plan.project, self.plan.request.env.get("HOME"), self.plan.request.system
+        )
 
     def _reached(self) -> list[str]:
         outside, unused = shortened(self._outside()), self.reached.unused()

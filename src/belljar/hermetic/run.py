@@ -1,5 +1,6 @@
 """Carrying a plan out: make the outputs, run each step in its sandbox, look at what it left."""
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -145,7 +146,7 @@ def _execute(
             meanwhile=meanwhile,
         )
     except SandboxError as error:
-        raise _explained(error) from error
+        raise _explained(error, step) from error
 
 
 def _where(program: str, path: str | None) -> str:
@@ -159,13 +160,13 @@ def _where(program: str, path: str | None) -> str:
     if real.name == "rustup":
         chosen = sorted((real.parents[2] / ".rustup/toolchains").glob("*"), reverse=True)
         return f"{here} is rustup; name a toolchain: --tools {chosen[0] if chosen else 'DIRECTORY'}"
-    top = real.parent.parent if real.parent.name == "bin" else real.parent
-    return f"it shows the machine's /usr without /usr/local; yours is {here}: --tools {top}"
+    return f"it shows the machine's /usr without /usr/local; yours is {here}: --tools {_top_of(real)}"
 
 
-def _explained(error: SandboxError) -> HostError | InputError:
+def _explained(error: SandboxError, step: Step) -> HostError | InputError:
     if error.step.startswith("start "):
-        return InputError(f"{error.step.removeprefix('start ')}: cannot be started: {error.reason}")
+        program = error.step.removeprefix("start ")
+        return InputError(f"{program}: cannot be started: {error.reason}", hint=_unstarted(step, error))
     if error.step.startswith("bind") and error.number:
         return InputError(f"sandbox: {error}", hint=error.hint)
     if os.path.exists(MARK):
@@ -175,6 +176,27 @@ def _explained(error: SandboxError) -> HostError | InputError:
         )
     less = "; or accept a weaker promise: --allow-weaker (docs/sandbox.md)" if is_forbidden(error) else ""
     return HostError(f"sandbox: {error}", hint=f"{error.hint}{less}" if error.hint else None)
+
+
+def _unstarted(step: Step, error: SandboxError) -> str | None:
+    """Say what a program that is there needs to be started."""
+    if error.number == errno.ENOEXEC:
+        return "a script begins with a line like #!/bin/sh; or start it with its interpreter: sh SCRIPT"
+    from belljar.hermetic.tools import interpreter
+
+    program = sight.search(step.sandbox, step.command[0])
+    place = sight.locate(step.sandbox, program) if program else None
+    name = interpreter(place[1]) if place else None
+    if not name or sight.locate(step.sandbox, name):
+        return None
+    if not os.path.exists(name):
+        return f"it needs {name}, which this machine has not"
+    return f"it needs {name}; to show that at its own path: --ro {_top_of(Path(name))}"
+
+
+def _top_of(program: Path) -> Path:
+    """Return the directory of which a program is part: where it is in `bin`, the one above."""
+    return program.parent.parent if program.parent.name == "bin" else program.parent
 
 
 def _inquiry(plan: Plan) -> "Inquiry":

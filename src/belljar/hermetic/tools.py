@@ -122,7 +122,7 @@ class Inquiry:
     def _interpreters(self, host: str) -> list[Tool]:
         found: list[Tool] = []
         for _ in range(_DEPTH):
-            name = _interpreter(host)
+            name = interpreter(host)
             place = sight.locate(self.box, name) if name else None
             if not name or place is None:
                 break
@@ -177,7 +177,7 @@ def _read_only(box: Sandbox) -> Sandbox:
     return replace(box, operations=tuple(shown), network=False, cwd="/")
 
 
-def _interpreter(host: str) -> str | None:
+def interpreter(host: str) -> str | None:
     """Return what the kernel opens to execute a file: execve(2)."""
     with open(host, "rb") as file:
         head = file.read(HEAD)

@@ -14,6 +14,7 @@ from belljar.build.compare import Aspect
 from belljar.errors import UsageError
 from belljar.reproduce.difference import Difference, of_contents
 from belljar.reproduce.evidence import FILE_TIMES, judge
+from belljar.reproduce.noise import noise_of
 from belljar.reproduce.parts import parts
 from belljar.reproduce.trees import Compared, Metadata, differences, matches
 from belljar.reproduce.variation import ALL, Kind, chosen, variable, world_of
@@ -94,6 +95,40 @@ def test_lines_are_told_by_their_number_and_an_inserted_one_moves_no_other():
     assert found(b"a\nb\nc\n", b"a\nX\nc\n") == [("line 2", "b", "X")]
     assert found(b"a\nb\nc\nd\n", b"a\nnew\nb\nc\nd\n") == [("line 2", "", "new")]
     assert found(b"a\nb\nc\n", b"c\nb\na\n") == [("order of lines", "a b c", "c b a")]
+
+
+def test_lines_that_change_and_the_order_of_the_others_are_told_apart():
+    left, right = b"start\na\nb\nc\non localhost\nend\n", b"start\nc\non varied-host\na\nb\nend\n"
+    assert found(left, right) == [
+        ("order of lines", "a b c", "c a b"),
+        ("line 5", "on localhost", "on varied-host"),
+    ]
+    assert found(b"a\nb\nc\n", b"c\nnew\na\nb\n") == [
+        ("order of lines", "a b c", "c a b"),
+        ("line 4", "", "new"),
+    ]
+
+
+def test_what_differs_at_every_build_hides_no_more_than_that():
+    def line(after: str, before: str = "tmp.a1 of 2 on localhost") -> Difference:
+        return Difference(path="a", part="line 1", before=before, after=after)
+
+    noise = noise_of([line("tmp.b2 of 2 on localhost")])
+    assert noise.hides(line("tmp.c3 of 2 on localhost"))
+    assert not noise.hides(line("tmp.c3 of 5 on localhost"))
+    assert noise.hides(line("tmp c3 of 5 on localhost"))
+    assert not noise.hides(Difference(path="b", part="line 1", before="2", after="5"))
+    numbers = noise_of([line("4 3 2 1", before="1 2 3 4")])
+    assert numbers.hides(line("2 2 2 2", before="1 2 3 4"))
+
+
+def test_names_that_are_new_at_every_build_are_noise_in_their_directory_only():
+    def made(path: str) -> Difference:
+        return Difference(path=path, before="missing", after="there", aspect=Aspect.MISSING)
+
+    noise = noise_of([made("scratch/abc")])
+    assert noise.hides(made("scratch/xyz"))
+    assert not noise.hides(made("lib/xyz"))
 
 
 def test_strings_of_binaries_and_numbers_that_mean_something_are_shown():

@@ -4,7 +4,6 @@ A *spot* is a place in terms that mean the same in every build: a file, a part o
 once something before them has another length. What a search counts and attributes are spots.
 """
 
-import difflib
 import re
 import struct
 from collections import Counter
@@ -13,13 +12,12 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from belljar.build.compare import Aspect
+from belljar.reproduce.lines import changes
 from belljar.reproduce.names import paired
 from belljar.reproduce.parts import parts
 
-ORDER_OF_LINES = "order of lines"
 SHOWN = 240
 """How many characters of a text are kept."""
-_LINES, _MANY = 4000, 1000
 _SAMPLES = 8
 _STRINGS = re.compile(rb"[\x20-\x7e]{4,}")
 _DERIVED = re.compile(r"(^|!)(\.note\.gnu\.build-id|\.gnu_debuglink|\(headers\)|\(blocks\))$")
@@ -123,40 +121,15 @@ def _decoded(data: bytes) -> str:
 
 def _lines(path: str, part: str, left: str, right: str) -> Iterator[Difference]:
     here, there = left.split("\n"), right.split("\n")
-    if sorted(here) == sorted(there):
-        changed = [n for n, (a, b) in enumerate(zip(here, there, strict=True)) if a != b]
-        first, last = changed[0], changed[-1] + 1
-        yield of_texts(
-            path, _joined(part, ORDER_OF_LINES), " ".join(here[first:last]), " ".join(there[first:last])
-        )
-        return
     if part and len(here) == len(there) == 1:
         yield of_texts(path, part, left, right)
         return
-    for count, (number, before, after) in enumerate(_hunks(here, there)):
-        if count == _MANY:
-            yield of_texts(path, _joined(part, "more lines"), before, after)
-            return
-        yield of_texts(path, _joined(part, f"line {number + 1}"), before, after)
+    for what, before, after in changes(here, there):
+        yield of_texts(path, _joined(part, what), before, after)
 
 
 def _joined(part: str, rest: str) -> str:
     return f"{part}!{rest}" if part else rest
-
-
-def _hunks(here: list[str], there: list[str]) -> Iterator[tuple[int, str, str]]:
-    """Yield number, text and other text of the lines that differ; numbers are those of the left side."""
-    if len(here) == len(there) or max(len(here), len(there)) > _LINES:
-        for number, (one, two) in enumerate(zip_longest(here, there, fillvalue="")):
-            if one != two:
-                yield number, one, two
-        return
-    matcher = difflib.SequenceMatcher(None, here, there)
-    for word, first, last, start, end in matcher.get_opcodes():
-        if word == "equal":
-            continue
-        for n, (one, two) in enumerate(zip_longest(here[first:last], there[start:end], fillvalue="")):
-            yield min(first + n, max(first, last - 1)), one, two
 
 
 # --- everything else --------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from belljar.build.compare import Aspect
-from belljar.reproduce.difference import ORDER_OF_LINES, Difference
+from belljar.reproduce.difference import Difference
+from belljar.reproduce.lines import ORDER
 from belljar.reproduce.variation import CHANCE, Influence, Kind
 from belljar.reproduce.world import World
 
@@ -55,7 +56,7 @@ def judge(item: Difference, varied: Iterable[Influence], now: float | None = Non
         return Evidence(kind=Kind.MODE, likely=_LIKELY[Kind.MODE])
     if item.is_derived:
         return Evidence(kind=Kind.DERIVED)
-    if item.part.endswith(ORDER_OF_LINES):
+    if item.part.endswith(ORDER):
         return Evidence(kind=Kind.ORDER, likely=_LIKELY[Kind.ORDER])
     if _BYTES.fullmatch(before) and _BYTES.fullmatch(after):
         return Evidence(kind=Kind.CONTENT)

@@ -15,6 +15,7 @@ back to nothing (a varied address or job count hides what else differs).
 """
 
 import enum
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,6 +27,8 @@ from belljar.reproduce.variation import NOBODYS, Influence, is_carried, is_varia
 FAILURE: Spot = ("", "exit status")
 """Where a build differs that does not succeed."""
 _CHANCY = "aslr"
+_MANY, _AGAIN = 3, 2
+"""So many causes of one difference are looked into by so many further builds as usual."""
 _TRIES = 5
 
 
@@ -58,7 +61,7 @@ class Lab(Protocol):
         ...
 
     def repeat(self) -> tuple[Difference, ...]:
-        """Return what differs at every build, from a second build as usual."""
+        """Return what differs at every build, from one more build as usual; it is hidden from then on."""
         ...
 
     @property
@@ -120,30 +123,58 @@ def _spots(found: Sequence[Difference]) -> frozenset[Spot]:
     return frozenset(item.spot for item in found)
 
 
+def _joined(found: Sequence[Found]) -> tuple[Found, ...]:
+    """Return one of each name."""
+    spots: dict[tuple[str, ...], frozenset[Spot]] = {}
+    for item in found:
+        spots[item.names] = spots.get(item.names, frozenset()) | item.spots
+    return tuple(Found(names=names, spots=places, how=How.AGAIN) for names, places in spots.items())
+
+
 class _Search:
     def __init__(self, lab: Lab, influences: Sequence[Influence]) -> None:
         self._lab = lab
         self._influences = influences
         self._names = tuple(item.name for item in influences)
+        self._blamed: Counter[Spot] = Counter()
+        self._noise: list[Found] = []
         self._listed: frozenset[Spot] = frozenset()
         """Where the environment as a whole makes a difference."""
 
     def run(self, everything: tuple[Difference, ...]) -> tuple[Found, ...]:
         proved, likely = self._suspects(everything)
-        unstable = self._unstable() if FILE_TIMES in proved else ()
+        self._noise += self._unstable() if FILE_TIMES in proved else ()
         proved.pop(FILE_TIMES, None)
         rest = self._group(set(self._names) - proved.keys() - likely)
-        left = self._differs(rest) if len(rest) < len(self._names) else _spots(everything)
-        if left and not unstable:
-            unstable = self._unstable()
-        left -= {spot for item in unstable for spot in item.spots}
+        left = self._differs(rest)
+        if left and not self._noise:
+            self._noise += self._unstable()
+            left = self._differs(rest)  # what differs at every build is hidden now
         found = [Found(names=(name,), spots=spots, how=How.PROVED) for name, spots in proved.items()]
         if left:
             found += self.split(rest, left, shown=True)
         found += self._weak(self._group(likely - proved.keys()), everything, alone=not found)
-        if not found and not unstable:
+        found = list(self._still(found))
+        if not found and not self._noise:
             return (self._chancy(everything),)
+        unstable = _joined(self._noise)
         return (*unstable, *self._attribute(found, everything, unstable))
+
+    def _blame(self, spots: frozenset[Spot]) -> None:
+        """Build as usual again when so many influences make one difference that chance is likelier."""
+        self._blamed.update(spots)
+        if any(self._blamed[spot] == _MANY for spot in spots):
+            for _ in range(_AGAIN):
+                self._noise += self._unstable() if not self._lab.is_spent else ()
+
+    def _still(self, found: Sequence[Found]) -> Iterator[Found]:
+        """Yield what is left of causes when what turned out to be chance is taken off."""
+        for item in found:
+            spots = item.spots
+            if item.how in {How.ALONE, How.TOGETHER} and self._noise:
+                spots &= _spots(self._lab.differences(frozenset(item.names)))
+            if spots:
+                yield Found(names=item.names, spots=spots, how=item.how)
 
     def _chancy(self, everything: tuple[Difference, ...]) -> Found:
         """Return what may differ or not where addresses are random; else it was chance."""
@@ -207,6 +238,7 @@ class _Search:
             spots = self._differs(group)
         if spots:
             self._listed |= spots if group == (NOBODYS,) else frozenset()
+            self._blame(spots)
             yield Found(names=group, spots=spots, how=How.ALONE)
 
     def _parted(self, group: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -231,7 +263,7 @@ class _Search:
             found += self.split(second, there, shown=True) if there else ()
         else:
             found += self.split(second, spots, shown=False)
-        if not found and shown:
+        if not found and shown and (spots := self._differs(group)):
             found = [self._together(group, spots)]
         yield from found
 

@@ -17,6 +17,7 @@ from belljar.build.script import sandbox_failed
 from belljar.errors import BuildError, HostError
 from belljar.reproduce import locale
 from belljar.reproduce.difference import Difference, Spot
+from belljar.reproduce.noise import Noise, noise_of
 from belljar.reproduce.search import FAILURE
 from belljar.reproduce.subject import Subject
 from belljar.reproduce.trees import Compared, differences
@@ -56,7 +57,7 @@ class Laboratory:
     progress: Progress
     limit: int = 60
     builds: int = 0
-    unstable: frozenset[Spot] = frozenset()
+    noise: Noise = field(default_factory=lambda: noise_of(()))
     _known: dict[frozenset[str], tuple[Difference, ...]] = field(default_factory=dict)
     _usual: Built | None = None
     _begun: float = 0.0
@@ -84,12 +85,13 @@ class Laboratory:
         if again or names not in self._known:
             found = self._compare("varied" if len(names) == len(self.influences) else "trial", names)
             self._known[names] = found
-        return tuple(item for item in self._known[names] if item.spot not in self.unstable)
+        return tuple(item for item in self._known[names] if not self.noise.hides(item))
 
     def repeat(self) -> tuple[Difference, ...]:
-        """Return what differs at every build, from a second build as usual."""
-        found = self._repeated = self._compare("again", frozenset())
-        self.unstable |= {item.spot for item in found}
+        """Return what differs at every build, from one more build as usual; it is hidden from then on."""
+        found = self._compare("again", frozenset())
+        self._repeated = (*self._repeated, *found)
+        self.noise = self.noise.joined(noise_of(found))
         return found
 
     def seen(self) -> tuple[Difference, ...]:

@@ -7,6 +7,7 @@ what such a neighbour would do in between; the first ones show that it would hav
 import os
 import shutil
 import stat
+import subprocess
 import threading
 import time
 from dataclasses import replace
@@ -18,6 +19,7 @@ from test_sandbox_support import AS_ROOT, IDENTITIES, box_for, in_child, output_
 
 from belljar.hermetic import project
 from belljar.hermetic.plan import plan
+from belljar.hermetic.relay import relayed
 from belljar.hermetic.request import Request
 from belljar.sandbox import Bind, SandboxError
 
@@ -182,3 +184,17 @@ def test_a_program_that_cannot_be_identified_is_told_as_a_gap_and_takes_no_time(
     assert {line.rpartition("(")[2][:-1] for line in unknown} == wanted
     assert "/build/many" in known
     shutil.rmtree(top)
+
+
+def test_who_lives_on_with_an_end_of_the_streams_holds_up_nobody(tmp_path):
+    """As another build may, to which the command has sent its standard output through a socket."""
+    with (tmp_path / "said").open("wb") as said:
+        started = time.monotonic()
+        with relayed(said.fileno(), said.fileno()) as streams:
+            heir = subprocess.Popen(["sleep", "60"], pass_fds=(streams.stdout,))
+            for _ in range(100):
+                os.write(streams.stdout, b"x" * 9999)
+        heir.kill()
+        heir.wait()
+    assert (tmp_path / "said").stat().st_size == 999900
+    assert time.monotonic() - started < 30

@@ -38,15 +38,17 @@ def relayed(stdout: int = 1, stderr: int = 2) -> Iterator[Streams]:
     with _open(stdout) as out, _open(stderr) as err:
         targets = (out,) if os.path.sameopenfile(out, err) else (out, err)
         pipes = [os.pipe() for _ in targets]
+        over, end = os.pipe()
         carrier = os.fork()
         if carrier == 0:
-            _carry({reader: target for (reader, _), target in zip(pipes, targets, strict=True)}, pipes)
-        for reader, _ in pipes:
+            os.close(end)
+            _carry({reader: target for (reader, _), target in zip(pipes, targets, strict=True)}, pipes, over)
+        for reader in (over, *(reader for reader, _ in pipes)):
             os.close(reader)
         try:
             yield Streams(stdout=pipes[0][1], stderr=pipes[-1][1])
         finally:
-            for _, writer in pipes:
+            for writer in (end, *(writer for _, writer in pipes)):
                 os.close(writer)
             failure = os.waitstatus_to_exitcode(os.waitpid(carrier, 0)[1])
     if failure:
@@ -68,8 +70,12 @@ def _open(fd: int) -> Iterator[int]:
         yield fd
 
 
-def _carry(targets: dict[int, int], pipes: list[tuple[int, int]]) -> None:
-    """Copy until every pipe is at its end, then end the process with an errno or 0; never returns."""
+def _carry(targets: dict[int, int], pipes: list[tuple[int, int]], over: int) -> None:
+    """Copy until every pipe is at its end, then end the process with an errno or 0; never returns.
+
+    When `over` is at its end nobody writes any more whose words count, and what is in the pipes is the rest:
+    the command may have handed an end to somebody who lives on (SCM_RIGHTS of unix(7)).
+    """
     failure = 0
     try:
         for number in _SIGNALS:
@@ -78,10 +84,15 @@ def _carry(targets: dict[int, int], pipes: list[tuple[int, int]]) -> None:
         for _, writer in pipes:
             os.close(writer)
         poll = select.poll()
-        for reader in targets:
+        for reader in (over, *targets):
             poll.register(reader, select.POLLIN)
         while targets:
-            for reader, _ in poll.poll():
+            ready = [fd for fd, _ in poll.poll()]
+            if over in ready:
+                for reader in targets:
+                    os.set_blocking(reader, False)
+                ready = list(targets)
+            for reader in ready:
                 goes_on, lost = _copy(reader, targets[reader])
                 failure = failure or lost
                 if not goes_on:
@@ -94,7 +105,10 @@ def _carry(targets: dict[int, int], pipes: list[tuple[int, int]]) -> None:
 
 def _copy(reader: int, target: int) -> tuple[bool, int]:
     """Copy what has come; return whether more can, and the errno if something is lost that is wanted."""
-    chunk = rest = os.read(reader, _CHUNK)
+    try:
+        chunk = rest = os.read(reader, _CHUNK)
+    except BlockingIOError:
+        return False, 0
     while rest:
         try:
             rest = rest[os.write(target, rest) :]

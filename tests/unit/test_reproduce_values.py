@@ -84,6 +84,10 @@ def test_what_info_zip_adds_to_a_member_is_read():
         ("(x) mtime", "mtime 1", "mtime 2"),
         ("(x) uid", "uid 1000", "uid 4242"),
     ]
+    local = packed(1, 1000)
+    assert found(local, local.replace(b"UT\5\0\1\1\0\0\0", b"UT\5\0\1\7\0\0\0", 1)) == [
+        ("(x) mtime", "mtime 1", "mtime 7")
+    ]
 
 
 def test_members_in_another_order_are_an_order_and_nothing_else():
@@ -217,6 +221,7 @@ def test_patterns_match_names_directories_and_whole_paths():
         ("Jan  2 1980", "Jul 31 1980", Kind.TIME, {"source-date"}, set()),
         ("mtime 315619200", "mtime 324004242", Kind.TIME, {"timestamps"}, set()),
         ("mtime 1800000001", "mtime 1800000003", Kind.TIME, {FILE_TIMES}, set()),
+        ("mtime 1800000001.25", "mtime 1800000003.5", Kind.TIME, {FILE_TIMES}, set()),
         ("threads=2", "threads=5", Kind.CPU, set(), {"cpus"}),
         ("localhost 2", "varied-host 5", Kind.HOST, {"host"}, {"cpus"}),
         ("0022", "0077", Kind.MODE, set(), {"umask"}),

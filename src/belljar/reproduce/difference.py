@@ -20,7 +20,7 @@ SHOWN = 240
 """How many characters of a text are kept."""
 _SAMPLES = 8
 _STRINGS = re.compile(rb"[\x20-\x7e]{4,}")
-_DERIVED = re.compile(r"(^|!)(\.note\.gnu\.build-id|\.gnu_debuglink|\(headers\)|\(blocks\))$")
+_DERIVED = re.compile(r"(^|!)(\.note\.gnu\.build-id|\.gnu_debuglink|\(headers\)|\(blocks\)|/)$")
 
 Spot = tuple[str, str]
 """A path, and a part of the file there; `("", "exit status")` is the build itself."""

@@ -19,7 +19,7 @@ FILE_TIMES = "file-times"
 """What is not an influence of ours: the time stamps that the kernel gives to what a build writes."""
 _DAY = 86_400
 _WORD = re.compile(r"[0-9A-Za-z_.+-]+")
-_NUMBER = re.compile(r"(?<![\w.])\d{9,10}(?![\w.])")
+_NUMBER = re.compile(r"(?<![\w.])(\d{9,10})(?:\.\d+)?(?![\w.])")
 _ADDRESS = re.compile(r"\b(?:0x)?[0-9a-f]{7,16}\b")
 _DATE = re.compile(
     r"\b(?:19|20)\d\d[-/.]?[01]\d[-/.]?[0-3]\d|\b\d\d?:\d\d(?::\d\d)?\b|\b(?:19|20)\d\d\b|"

@@ -146,13 +146,24 @@ def _zip(data: bytes) -> Iterator[tuple[str, bytes]]:
             date = f"{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"
             mode = member.external_attr >> 16
             yield from _header(
-                name, date=date, mode=f"{mode:o}", system=member.create_system, **_extra(member.extra)
+                name,
+                date=date,
+                mode=f"{mode:o}",
+                system=member.create_system,
+                **_extra(member.extra + _local(data, member)),
             )
             if member.file_size > room or member.flag_bits & 1:
                 raise ValueError("too large, or encrypted")
             room -= member.file_size
             yield name, archive.read(member)
     yield "(order of members)", names.listed()
+
+
+def _local(data: bytes, member: zipfile.ZipInfo) -> bytes:
+    """Return what stands before the content of a member, besides what the directory of the archive says."""
+    name, extra = struct.unpack_from("<HH", data, member.header_offset + 26)
+    start = member.header_offset + 30 + name
+    return data[start : start + extra]
 
 
 def _extra(data: bytes) -> dict[str, object]:

@@ -33,6 +33,8 @@ LEFT_OVERS = (
         ".fingerprint",
         "incremental",
         ".cargo-lock",
+        "target/*/build",
+        "target/*/deps",
         ".rustc_info.json",
         "build.ninja",
         "*.tmp",

@@ -90,6 +90,8 @@ class Document:
     def read(cls, path: Path) -> "Document":
         """Read a file. Raises InputError when it cannot be read, SchemaError when it is not TOML in UTF-8."""
         try:
+            if path.is_fifo():  # it could be waited for for ever
+                raise InputError(f"{path}: is a named pipe, not a file")
             data = path.read_bytes()
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from error

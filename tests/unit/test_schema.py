@@ -1,5 +1,6 @@
 """Reading TOML: every problem at once, each with its key and line."""
 
+import os
 import tomllib
 
 import pytest
@@ -217,3 +218,9 @@ def test_an_unknown_key_that_is_near_none_lists_those_that_are_known():
     document.root.text("name", "")
     with pytest.raises(SchemaError, match="unknown key; known are glibc, name"):
         document.finish()
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.toml")
+    with pytest.raises(InputError, match="named pipe"):
+        Document.read(tmp_path / "pipe.toml")

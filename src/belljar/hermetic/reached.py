@@ -18,9 +18,9 @@ from belljar.sandbox import Blocked, Disarmed, Event, How, Lookup, Unseen, value
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/etc/alternatives", TOOLS)
 _PRIVATE = ("/tmp", "/dev", "/proc", "/sys", "/run", "/var/tmp")
 _LOCAL = ("/usr/local",)
-_LOADER = ("/etc/ld.so.cache", "/etc/ld.so.preload")
-"""What glibc's loader looks for in every program: that says nothing of a build."""
-_TOPS = ("boot", "home", "media", "mnt", "nix", "opt", "root", "snap", "srv", "var")
+_LIBC = ("/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/locale.alias")
+"""What glibc looks for in every program: that says nothing of a build, whose locale is fixed."""
+_TOPS = ("boot", "home", "media", "mnt", "nix", "opt", "root", "selinux", "snap", "srv", "var")
 """What a root directory holds besides what is shown; other names there are files of a project's parent."""
 
 
@@ -104,7 +104,7 @@ class Reached:
 
     def outside(self, project: Path, home: str | None, system: Path) -> tuple["Outside", ...]:
         """Return what was missed, as the caller knows it; what he has, and was hidden, comes first."""
-        found = {_outside(path, project, home) for path in self.missed() if path not in _LOADER}
+        found = {_outside(path, project, home) for path in self.missed() if path not in _LIBC}
         found |= set(self._behind_links()) if system == MACHINE else set()
         return tuple(sorted(found, key=lambda item: (not item.hidden, item.path)))
 
@@ -114,7 +114,7 @@ class Reached:
             if found or kind_of(path, self.inputs) is not Kind.SYSTEM or not os.path.exists(path):
                 continue
             real = os.path.realpath(path)
-            if kind_of(real, self.inputs) in (Kind.ETC, Kind.OUTSIDE):
+            if kind_of(real, self.inputs) in (Kind.ETC, Kind.OUTSIDE) and real not in _LIBC:
                 yield Outside(path=real, hidden=True, inside=path)
 
     def unused(self) -> tuple[str, ...]:

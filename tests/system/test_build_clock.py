@@ -5,7 +5,8 @@ from pathlib import Path
 
 from test_build_support import TINY, home, home_of, recipe
 
-from belljar.build import Options, build, virtual
+from belljar.build import Options, build
+from belljar.sandbox import machine
 
 LOOK = """
 mkdir -p $PREFIX/many
@@ -40,7 +41,7 @@ def test_two_builds_learn_the_same_of_time_chance_and_machine(tmp_path):
     second = build(directory, home=kitchen(tmp_path / "two"), options=Options(jobs=3))
     assert not second.cached
     assert (second.name, second.record.content) == (first.name, first.record.content)
-    assert int(read(first, "time")) == virtual.CLOCK
+    assert int(read(first, "time")) == machine.CLOCK
     assert read(first, "order").split() == ["a", "b", "c", "d"]
     assert Path("/proc/version").read_text() not in read(first, "machine")
 
@@ -64,7 +65,7 @@ def test_no_file_is_from_the_future(tmp_path, monkeypatch):
     directory = recipe(tmp_path / "recipe", SKEW, packages=(*TINY, "deb:make"))
     place, other = kitchen(tmp_path / "home"), kitchen(tmp_path / "other")
     assert "skew" not in log_of(place, build(directory, home=place))
-    monkeypatch.setattr(virtual, "CLOCK", 315_619_200)
+    monkeypatch.setattr(machine, "CLOCK", 315_619_200)
     assert "Clock skew detected" in log_of(other, build(directory, home=other))
 
 

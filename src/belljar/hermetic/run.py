@@ -102,7 +102,7 @@ def _policy(plan: Plan, step: Step) -> Policy:
         listing=SORTED,
         release=machine.RELEASE,
         memory=machine.MEMORY,
-        epoch=_clock_start(plan) if is_fixed else None,
+        epoch=machine.CLOCK if is_fixed else None,
         seed=SEED if is_fixed else None,
         processors=machine.PROCESSORS if is_fixed else None,
     )
@@ -112,10 +112,6 @@ def _trace(request: Request) -> Trace:
     if request.trace:
         return Trace.ASKED
     return Trace.OPENED if request.opened else Trace.NOTHING
-
-
-def _clock_start(plan: Plan) -> int:
-    return int(plan.build.sandbox.env["SOURCE_DATE_EPOCH"])
 
 
 def _require_linker(plan: Plan) -> None:

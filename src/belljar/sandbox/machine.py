@@ -15,6 +15,13 @@ from pathlib import Path
 
 from belljar.sandbox.operations import Bind, Tmpfs
 
+CLOCK = 2_114_380_800
+"""Where a fixed clock begins: 2037-01-01.
+
+Later than any time that a file can get: files are stamped by the kernel with the real one, and make, meson
+and tar take files from the future for an error (meson ends, make warns of an incomplete build). Later still,
+and programs that count in 32 bits would be lost in 2038. Programs that honour SOURCE_DATE_EPOCH write that.
+"""
 RELEASE, PROCESSORS, MEMORY = "6.1.0", 2, 8 << 30
 """A kernel's version, a number of CPUs, bytes of memory: as those files have them."""
 _ROOM = Path(__file__).parent / "machine_files"

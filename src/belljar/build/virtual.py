@@ -3,7 +3,7 @@
 All of that is the same at each build, so that it cannot show in the output; `--real-clock` leaves the time
 to the machine, for a script that checks certificates, say.
 
-Rejected: the time of SOURCE_DATE_EPOCH (all files would be from the future: belljar.sandbox.machine); a number
+Rejected: the time of SOURCE_DATE_EPOCH (files would be from the future: belljar.sandbox.machine); a number
 of CPUs that follows the machine's, since it can be told from outputs: what a script may use is in JOBS.
 """
 

@@ -156,7 +156,6 @@ tries = {
     "a socket that is a file": lambda: connect(plant["socket"]),
     "limit the caller": lambda: resource.prlimit(caller, resource.RLIMIT_CORE, (1, -1)),
     "be nice for the caller": lambda: os.setpriority(os.PRIO_PROCESS, caller, 1),
-    "be nice for all of the user's": lambda: os.setpriority(os.PRIO_USER, os.getuid(), 1),
     "make a user namespace": user_namespace,
     "watch what others do": watch,
 }

@@ -209,7 +209,7 @@ def in_child(action: Callable[[], Any], *, ordinary: bool = False) -> Any:
     return value
 
 
-def become_nobody() -> None:
+def become_nobody(groups: tuple[int, ...] = ()) -> None:
     """Be an ordinary user for good, who may read this Python even where it lies in root's home."""
     if OWN:
         kernel.unshare(CLONE_NEWNS)
@@ -217,7 +217,7 @@ def become_nobody() -> None:
         kernel.place(kernel.filesystem("tmpfs", 0, mode="0755"), "/mnt")
         os.mkdir("/mnt/python", 0o755)
         kernel.place(kernel.take(PREFIX, 0), "/mnt/python")
-    os.setgroups([])
+    os.setgroups(groups)
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # as after an exec: PR_SET_DUMPABLE

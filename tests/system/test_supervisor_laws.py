@@ -14,7 +14,7 @@ from pathlib import Path
 
 import compilers
 import pytest
-from test_sandbox_support import BOX, IDENTITIES, box_for, in_child, output_of, python
+from test_sandbox_support import AS_ROOT, BOX, IDENTITIES, become_nobody, box_for, in_child, output_of, python
 
 from belljar.build.sandboxed import root_of
 from belljar.sandbox import (
@@ -205,6 +205,19 @@ def test_the_kernels_uuids_follow_from_the_seed_and_are_as_the_kernels():
     assert plain[0] != plain[1]
     assert fixed[0] == fixed[1] != other
     assert fixed[0][0][:9] != fixed[0][1]
+
+
+def test_an_ordinary_callers_groups_which_he_cannot_leave_are_not_told():
+    def action():
+        if AS_ROOT:
+            become_nobody(groups=(4, 20))
+        box, command = box_for("ordinary"), python("import os; print(os.getgroups())")
+        return os.getgroups(), *(output_of(box, command, policy=policy) for policy in (QUIET, FIXED))
+
+    groups, plain, fixed = in_child(action)
+    assert plain == f"{[65534] * len(groups)}\n"
+    assert fixed == "[]\n"
+    assert groups or not AS_ROOT
 
 
 WAITS = {

@@ -43,15 +43,16 @@ class Answers:
         processes: Processes,
         memory: Memory,
         *,
-        own_time: bool = True,
+        own: bool = True,
         tell: Callable[[Unseen], None],
     ) -> None:
-        """`names` are those of the host and of the domain; `own_time`: the monotonic clock is theirs."""
+        """`names` are those of the host and of the domain; `own`: so are the monotonic clock and the user."""
         self._policy = policy
         self._names = names
+        self._own = own
         self._processes = processes
         self._memory = memory
-        self._ahead = _ahead(processes) if own_time and policy.epoch is not None else 0
+        self._ahead = _ahead(processes) if own and policy.epoch is not None else 0
         self.clock = None if policy.epoch is None else Clock(policy.epoch)
         self.chance = None if policy.seed is None else _chance(policy.seed, processes)
         self._listing = Listing(policy.listing or SORTED, processes, memory, tell)
@@ -69,6 +70,7 @@ class Answers:
             "uname": self._uname,
             "sched_getaffinity": self._affinity,
             "sysinfo": self._sysinfo,
+            "getgroups": self._groups,
             "getdents64": self._listing.answer,
         }
 
@@ -151,6 +153,10 @@ class Answers:
         if request[7] < 8:
             return -errno.EINVAL
         return self._write(request, request[8], struct.pack("=Q", (1 << self._policy.processors) - 1), 8)
+
+    def _groups(self, _: Request) -> int | None:
+        """Say that there are no supplementary groups: an ordinary caller cannot leave his."""
+        return 0 if self._own else None
 
     def _sysinfo(self, request: Request) -> int | None:
         if self._policy.memory is None:

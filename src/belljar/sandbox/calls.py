@@ -121,7 +121,7 @@ getpgrp                  111    - allow
 setsid                   112  157 allow
 setreuid                 113  145 allow
 setregid                 114  143 allow
-getgroups                115  158 allow
+getgroups                115  158 machine
 setgroups                116  159 allow
 setresuid                117  147 allow
 getresuid                118  148 allow

@@ -105,7 +105,7 @@ CLASSES = {
     "sleep": _tell("lets time pass"),
     "wait": _tell("waits until a time of the clock"),
     "random": _tell("reads random numbers"),
-    "machine": _tell("asks what machine this is"),
+    "machine": _tell("asks what machine, or whose, this is"),
     "list": _tell("lists a directory"),
     "mode": _tell("arms a file: it would run as its owner, outside too"),
     "stamp": _tell("changes the owner or the times of a file"),

@@ -75,23 +75,21 @@ class Supervisor:
         names: tuple[str, str],
         *,
         nested: bool,
-        own_time: bool = True,
+        own: bool = True,
         listener: int,
         proc: int,
         events: int | None,
     ) -> None:
         """Begin to listen.
 
-        `names` are those of the host and the domain, `own_time` says whether the monotonic clock is that of a
-        time namespace, `proc` is a descriptor of the host's /proc, `events`
+        `names` are those of the host and the domain, `own` says whether user and monotonic clock are those of
+        namespaces, `proc` is a descriptor of the host's /proc, `events`
         that to which encoded events are written.
         """
         self._listener = notify.Listener(listener)
         self._memory = notify.Memory()
         self._processes = Processes(proc)
-        self._answers = Answers(
-            policy, names, self._processes, self._memory, own_time=own_time, tell=self._tell
-        )
+        self._answers = Answers(policy, names, self._processes, self._memory, own=own, tell=self._tell)
         self._lookups = Lookups(self._processes, self._memory, self._tell)
         targets = Targets(self._processes, self._memory, policy.fence)
         self._modes = Modes(self._processes, targets, self._tell)

@@ -165,7 +165,7 @@ def _supervise(job: Job, view: View, ends: Ends) -> int | None:
         names = job.sandbox.hostname, job.sandbox.domain
         policy = _policy(job, view)
         keeper = Supervisor(
-            policy, names, nested=False, own_time=False, listener=fds[0], proc=proc, events=ends.events
+            policy, names, nested=False, own=False, listener=fds[0], proc=proc, events=ends.events
         )
         ours.send(b"!")
         keeper.guard(command, pass_on=lambda number: pass_on(-command, number))

@@ -20,6 +20,13 @@ import pytest
 from test_run_support import NOBODY, ROOT, Place, belljar, scratch, system
 from test_sandbox_support import in_child
 
+from belljar.build.environment import Environment
+from belljar.build.sandboxed import BUILD, sandbox_of
+from belljar.build.virtual import policy_of
+from belljar.sandbox import run
+from belljar.store import StoreName
+from belljar.types import Digest
+
 PROBE = r"""
 import json, os, signal, socket, subprocess, sys, tempfile, time
 def shell(text):
@@ -37,6 +44,11 @@ def connected(family, address):
 def limits():
     machine = ("Max processes", "Max pending signals")
     return [line for line in text("/proc/self/limits").splitlines() if not line.startswith(machine)]
+def made():
+    os.close(os.open("made", os.O_CREAT, 0o666))
+    mode = oct(os.stat("made").st_mode)
+    os.unlink("made")
+    return mode
 plant = json.loads(text("plant.json"))
 caller = {
     "1 variables": lambda: dict(os.environ),
@@ -46,7 +58,7 @@ caller = {
     "9 locale": lambda: shell("echo $LANG $LC_ALL $LANGUAGE"),
     "10 time zone": lambda: time.strftime("%Z%z", time.localtime(0)),
     "15 order of entries": lambda: os.listdir("order"),
-    "17 umask": lambda: (os.close(os.open("made", os.O_CREAT, 0o666)), oct(os.stat("made").st_mode))[1],
+    "17 umask": made,
     "20 path": lambda: [os.getcwd(), os.path.expanduser("~"), tempfile.gettempdir()],
     "31 loopback": lambda: connected(socket.AF_INET, ("127.0.0.1", plant["port"])),
     "31 abstract socket": lambda: connected(socket.AF_UNIX, "\0" + plant["abstract"]),
@@ -229,6 +241,32 @@ def hermetically(place: Place, *options: str, planted: bool, user: int | None):
     return in_child(action)
 
 
+def in_a_build(place: Place, *, planted: bool):
+    """Return what the probe sees in the sandbox and under the supervisor of `belljar build`."""
+    output, log = place.top / "output", place.top / "log"
+    output.mkdir()
+    box = sandbox_of(
+        Environment(path=system(), digest=Digest("")),
+        build=place.project,
+        output=output,
+        name=StoreName(package="p", version="1", hash="a" * 32),
+        env={"PATH": "/usr/bin", "HOME": "/home/build", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"},
+        script="",
+        cwd=BUILD,
+    )
+
+    def action():
+        if planted:
+            be_planted()
+        with log.open("wb") as file:
+            fd, policy = file.fileno(), policy_of(real_clock=False)
+            status = run(box, ["/usr/bin/python3", "probe.py"], stdout=fd, stderr=fd, policy=policy).status
+        assert status == 0, log.read_text()
+        return json.loads(log.read_text())
+
+    return in_child(action)
+
+
 @pytest.fixture(scope="module")
 def seen():
     """What the probe sees, by how it was run and by whom."""
@@ -248,7 +286,7 @@ def seen():
                     who = user, place.name
                     if user is None:
                         found["plain", *who] = plainly(place, planted=planted)
-                        (place.project / "made").unlink()
+                        found["build", *who] = in_a_build(place, planted=planted)
                     found["run", *who] = hermetically(place, planted=planted, user=user)
                     found["clock", *who] = hermetically(place, "--clock", planted=planted, user=user)
         finally:
@@ -283,5 +321,11 @@ def test_with_a_clock_time_chance_and_processors_are_fixed_too(seen):
     assert differing("clock", *how(seen, "run")) == set(how(seen, "run")[0]["clock"])
 
 
+def test_none_reaches_a_build(seen):
+    for group in ("caller", "machine", "clock"):
+        assert differing(group, *how(seen, "build")) == set(), group
+
+
 def test_what_is_said_to_be_real_is(seen):
+    assert differing("real", *how(seen, "build")) == set(how(seen, "build")[0]["real"])
     assert differing("real", *how(seen, "clock")) == set(how(seen, "clock")[0]["real"])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
-from test_run_support import Place, belljar, hermetic, system
+from test_run_support import NOBODY, ROOT, Place, belljar, hermetic, system
 
 import belljar as package
 from belljar import api
@@ -47,6 +47,15 @@ def test_what_belljar_cannot_do_has_its_own_status_and_words(place):
     assert hermetic(place, "--ro", "/nonexistent", "--", "true").returncode == 2
     (place.project / "Cargo.toml").touch()
     assert hermetic(place, "--", "cargo", "build", profile="cargo").returncode == 3
+
+
+def test_root_is_told_why_it_may_not_write_to_anothers_project(place):
+    if ROOT:
+        os.chown(place.project, NOBODY, NOBODY)
+    done = hermetic(place, "--", "touch", "made")
+    assert (done.returncode, f"belongs to user {NOBODY}" in done.stderr) == (
+        (1, True) if ROOT else (0, False)
+    )
 
 
 @pytest.mark.parametrize("option", ["--ro", "--rw", "--tools"])

@@ -1,5 +1,6 @@
 """What there is to say of a run: what was let in, what was enforced, what was not, how it ended."""
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -143,9 +144,19 @@ class Record:
         kept = [*plan.withheld, *map(self._short, plan.hidden)]
         lines += [f"kept from it: {', '.join(kept)}"] if kept else []
         lines += self._reached() if self.watched else []
+        lines += self._foreign() if self.status != 0 else []
         lines += [f"setuid bit left out: {_few(self.disarmed)}"] if self.disarmed else []
         lines += [f"look at it before you go on: {', '.join(self.planted)} appeared"] if self.planted else []
         return tuple(lines)
+
+    def _foreign(self) -> list[str]:
+        """Say what root may not expect: as other users, the command has no rights over others' files."""
+        owner = os.stat(self.plan.project).st_uid
+        if os.geteuid() != 0 or owner == 0:
+            return []
+        return [
+            f"the project belongs to user {owner}: root can write to it outside, but not the command inside"
+        ]
 
     def _short(self, path: str) -> str:
         home = self.plan.request.env.get("HOME")

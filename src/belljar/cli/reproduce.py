@@ -47,7 +47,11 @@ class _WithCommand(click.Command):
     multiple=True,
     help="Compare this of files, too: what archives keep and artifacts of belljar do not have.",
 )
-@click.option("--strict", is_flag=True, help="A build that depends on SOURCE_DATE_EPOCH is not reproducible.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="What is an input by convention (SOURCE_DATE_EPOCH, a recipe's path) counts as a cause.",
+)
 @click.option(
     "--builds", type=click.IntRange(2), default=60, show_default=True, help="How many builds at most."
 )

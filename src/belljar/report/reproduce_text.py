@@ -1,11 +1,13 @@
 """What a build depends on, as text."""
 
+from collections.abc import Sequence
+
 from belljar.reproduce.result import Cause, Result, Shown
 from belljar.reproduce.search import FAILURE, How
 from belljar.reproduce.variation import ALL
 
-_SPOTS = 6
-_FILES = 30
+_SPOTS = 5
+_FILES = 10
 _WIDTH = 100
 
 
@@ -14,6 +16,7 @@ def render(result: Result) -> list[str]:
     number = len(result.influences)
     count = f"{result.builds} builds, {number} influence{'s'[: number != 1]} varied"
     lines = [f"{verdict(result)} ({count}, {result.seconds:.1f} s)"]
+    lines += _summary(result.causes)
     for cause in result.causes:
         lines += ["", *_cause(cause, result)]
     rest = result.unexplained
@@ -47,12 +50,28 @@ def name_of(cause: Cause) -> str:
     return f"{names}{through}"
 
 
+def _summary(causes: Sequence[Cause]) -> list[str]:
+    """Return a line for each of several causes."""
+    if len(causes) < 2:
+        return []
+    counts = [len({path for path, _ in cause.spots}) for cause in causes]
+    width = max(len(name_of(cause)) for cause in causes)
+    return [
+        f"  {name_of(cause):{width}}  {count} file{'s'[: count != 1]}"
+        for cause, count in zip(causes, counts, strict=True)
+    ]
+
+
 def _cause(cause: Cause, result: Result) -> list[str]:
     label = "input" if cause.declared else "cause"
-    lines = [f"{label}: {name_of(cause)}: {cause.title}", f"  how known: {cause.how}"]
-    own = [item for item in result.differences if item.difference.spot in set(cause.spots)]
-    lines += _differences(own)
-    return [*lines, f"  what helps: {cause.remedy}"]
+    spots = set(cause.spots)
+    own = [item for item in result.differences if item.difference.spot in spots]
+    return [
+        f"{label}: {name_of(cause)}: {cause.title}",
+        f"  how known: {cause.how}",
+        f"  what helps: {cause.remedy}",
+        *_differences(own),
+    ]
 
 
 def _differences(items: list[Shown] | tuple[Shown, ...]) -> list[str]:
@@ -65,7 +84,9 @@ def _differences(items: list[Shown] | tuple[Shown, ...]) -> list[str]:
         for item in own[:_SPOTS]:
             lines += _texts(item)
         lines += [f"    and {len(own) - _SPOTS} more"] if len(own) > _SPOTS else []
-    return lines + ([f"  and {len(files) - _FILES} files more"] if len(files) > _FILES else [])
+    return lines + (
+        [f"  and {len(files) - _FILES} files more (--json has all)"] if len(files) > _FILES else []
+    )
 
 
 def _texts(item: Shown) -> list[str]:

@@ -83,7 +83,7 @@ def _shown(name: str, value: Any) -> str:
         return f"{value >> 30} GiB"
     if name == "fixed_addresses":
         return "fixed" if value else "random"
-    return str(value)
+    return str(value) or "none"
 
 
 _ENVIRONMENT = {

@@ -169,3 +169,14 @@ def test_go_refuses_what_is_not_what_was_locked(place):
     done = hermetic(place, "--fetch", "--ro", str(place.top / "proxy"), *GO, profile="go")
     assert done.returncode not in (0, 2, 3, 4)
     assert "checksum mismatch" in done.stderr
+
+
+def test_go_builds_from_what_the_project_vendors(place):
+    go_project(place)
+    place.write("vendor/planted.example/seven/seven.go", "package seven\n\nfunc Seven() int { return 7 }\n")
+    explicit = "# planted.example/seven v1.0.0\n## explicit; go 1.19\nplanted.example/seven\n"
+    place.write("vendor/modules.txt", explicit)
+    done = hermetic(place, *GO, profile="go")
+    assert done.returncode == 0, done.stderr
+    place.write("vendor/modules.txt", explicit.replace("v1.0.0", "v1.0.1"))
+    assert "inconsistent vendoring" in hermetic(place, *GO, profile="go").stderr

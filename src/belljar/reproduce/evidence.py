@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from belljar.build.compare import Aspect
 from belljar.reproduce.difference import Difference
@@ -18,6 +19,7 @@ from belljar.reproduce.world import World
 FILE_TIMES = "file-times"
 """What is not an influence of ours: the time stamps that the kernel gives to what a build writes."""
 _DAY = 86_400
+_USUAL = World()
 _WORD = re.compile(r"[0-9A-Za-z_.+-]+")
 _NUMBER = re.compile(r"(?<![\w.])(\d{9,10})(?:\.\d+)?(?![\w.])")
 _ADDRESS = re.compile(r"\b(?:0x)?[0-9a-f]{7,16}\b")
@@ -62,7 +64,8 @@ def judge(item: Difference, varied: Iterable[Influence], now: float | None = Non
         return Evidence(kind=Kind.CONTENT)
     known = list(varied)
     marked = [one for one in known if _is_marked(one, before, after)]
-    matching = frozenset(one.name for one in known if _has_value(one, before, after))
+    pairs = frozenset(_changed_words(before, after))
+    matching = frozenset(one.name for one in known if _has_value(one, before, after, pairs))
     if marked:
         proved = frozenset(one.name for one in marked)
         return Evidence(kind=marked[0].kind, proved=proved, likely=matching - proved)
@@ -91,8 +94,13 @@ def _is_marked(item: Influence, before: str, after: str) -> bool:
     return any(mark in after and mark not in before for mark in marks)
 
 
-def _dates(moment: int) -> Iterator[str]:
-    """Yield how a day is written."""
+@cache
+def _dates(moment: int) -> tuple[str, ...]:
+    """Return how a day is written."""
+    return tuple(_written(moment))
+
+
+def _written(moment: int) -> Iterator[str]:
     day = time.gmtime(moment)
     for form in (
         "%Y-%m-%d",
@@ -117,14 +125,15 @@ def _is_now(text: str, now: float | None) -> bool:
     return any(abs(number - moment) < _DAY for number in numbers) or any(day in text for day in today)
 
 
-def _has_value(item: Influence, before: str, after: str) -> bool:
+def _has_value(item: Influence, before: str, after: str, pairs: frozenset[tuple[str, str]]) -> bool:
     """Whether words that differ are just the usual and the varied value."""
     if "umask" in item.changes:
         return bool(_MODES.fullmatch(before.strip()) and _MODES.fullmatch(after.strip()))
-    usual, pairs = World(), set(_changed_words(before, after))
+    if not pairs:
+        return False
     values = [text for _, text in item.changes.get("variables", ())]
     return any(new in values for _, new in pairs) or any(
-        (str(getattr(usual, name)), str(value)) in pairs
+        (str(getattr(_USUAL, name)), str(value)) in pairs
         for name, value in item.changes.items()
         if isinstance(value, int) and not isinstance(value, bool)
     )

@@ -287,10 +287,12 @@ def by_plain(tool: str, *influences: Influence) -> str:
         shutil.rmtree(top, ignore_errors=True)
 
 
-def by_belljar(tool: str, top: Path, *influences: Influence) -> str:
+def by_belljar(tool: str, top: Path, *influences: Influence, options: tuple[str, ...] = ()) -> str:
     place = place_with(tool, top, *influences)
     subject = TOOLS[tool]
-    done = hermetic(place, *subject.options, "--", "bash", "-euc", subject.script, profile=subject.profile)
+    done = hermetic(
+        place, *subject.options, *options, "--", "bash", "-euc", subject.script, profile=subject.profile
+    )
     assert done.returncode == 0, done.stderr
     return made(place, subject)
 
@@ -305,6 +307,14 @@ def test_each_influence_changes_a_plain_run_and_none_changes_a_hermetic_one(tool
     clean = by_belljar(tool, tmp_path / "clean")
     assert clean != "nothing"
     assert by_belljar(tool, tmp_path / "planted", *influences.values()) == clean
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_none_changes_a_run_with_a_fixed_clock(tool, tmp_path):
+    clean = by_belljar(tool, tmp_path / "clean", options=("--clock",))
+    assert clean != "nothing"
+    planted = TOOLS[tool].influences.values()
+    assert by_belljar(tool, tmp_path / "planted", *planted, options=("--clock",)) == clean
 
 
 def test_the_table_has_forty_influences():

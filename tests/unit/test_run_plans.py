@@ -357,6 +357,20 @@ def test_what_compilers_look_for_in_usr_local_is_told_together_unless_it_is_ther
         "~/.gitconfig (absent)",
         "/usr/local/include (absent, 2 times)",
     )
+    assert shortened([absent("/usr/local/ssl/openssl.cnf")]) == ("/usr/local/ssl (absent)",)
+
+
+def test_a_part_of_a_project_is_told_where_the_lock_file_is(tmp_path):
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part/Cargo.toml").touch()
+    request = Request(command=("cargo", "build"), project=tmp_path / "part")
+    with pytest.raises(InputError) as told:
+        plan(request)
+    assert "--unlocked; with --rw ." in str(told.value.hint)
+    (tmp_path / "Cargo.lock").touch()
+    with pytest.raises(InputError) as told:
+        plan(request)
+    assert f"--project {tmp_path}" in str(told.value.hint)
 
 
 def test_what_a_link_of_the_system_leads_to_and_is_not_shown_is_told(tmp_path, monkeypatch):

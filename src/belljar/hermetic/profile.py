@@ -148,8 +148,19 @@ def require_lock(profile: Profile, project: Path) -> str:
         return there
     raise InputError(
         f"{project}: no {' or '.join(profile.locks)}, so what is built is not fixed",
-        hint="write the lock file with the tool itself, or say --unlocked",
+        hint=_where_lock(profile, project),
     )
+
+
+def _where_lock(profile: Profile, project: Path) -> str:
+    """Say how to get a lock file: a part of a project may have it above."""
+    above = next(
+        (top for top in project.parents if any((top / name).is_file() for name in profile.locks)), None
+    )
+    if above is not None:
+        return f"{above} has one: if this is a part of that, run it there, or with --project {above}"
+    write = "" if "." in profile.outputs else "; with --rw . the tool can write it then"
+    return f"write the lock file with the tool itself, or say --unlocked{write}"
 
 
 def _needs_lock(profile: Profile, project: Path) -> bool:

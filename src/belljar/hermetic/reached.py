@@ -159,7 +159,8 @@ def shortened(items: Iterable[Outside]) -> tuple[str, ...]:
             many["/".join(item.path.split("/")[:4])] += 1
         else:
             lines.append(str(item))
-    return (*lines, *(f"{top} (absent, {count} times)" for top, count in many.items()))
+    counted = ((top, f", {count} times" if count > 1 else "") for top, count in many.items())
+    return (*lines, *(f"{top} (absent{times})" for top, times in counted))
 
 
 def _outside(inside: str, project: Path, home: str | None) -> Outside:

@@ -73,3 +73,14 @@ def test_what_is_denied_stands_in_the_log(tmp_path):
     place = kitchen(tmp_path / "home")
     text = log_of(place, build(recipe(tmp_path / "recipe", DENIED), home=place))
     assert "belljar: denied once: chroot (what is mounted is the sandbox), to /usr/sbin/chroot" in text
+
+
+def test_a_setuid_bit_is_left_out_and_the_log_says_so(tmp_path):
+    place = kitchen(tmp_path / "home")
+    script = 'echo x > tool; install -m 4755 tool "$PREFIX/tool"; stat -c "mode %a" "$PREFIX/tool"'
+    artifact = build(recipe(tmp_path / "recipe", script), home=place)
+    said = log_of(place, artifact).splitlines()
+    assert said[0] == "mode 755"
+    assert said[1].startswith("belljar: left out: the setuid bit of /")
+    assert said[1].endswith("/tool, for /usr/bin/install")
+    assert (artifact.path / "tool").stat().st_mode & 0o6000 == 0

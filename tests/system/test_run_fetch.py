@@ -159,6 +159,7 @@ def test_go_fetches_what_is_locked_from_a_declared_directory_and_builds_without_
     assert hermetic(place, *GO, profile="go").returncode != 0
     done = hermetic(place, "--fetch", "--ro", str(place.top / "proxy"), *GO, profile="go")
     assert done.returncode == 0, done.stderr
+    assert "the network for the fetch step" in done.stderr
     os.rename(place.top / "proxy", place.top / "gone")
     (place.project / "a").unlink()
     assert hermetic(place, *GO, profile="go").returncode == 0, "from the download cache"

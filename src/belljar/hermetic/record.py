@@ -129,7 +129,8 @@ class Record:
         where = f" in the {self.step} step" if len(plan.steps) > 1 else ""
         let_in = [item.name for item in plan.allowed if item.value is not None]
         let_in += map(self._short, (*plan.request.read, *plan.request.write, *plan.request.tools))
-        let_in += ["the network"] if plan.request.network else []
+        fetched = ["the network for the fetch step"] if plan.request.fetch else []
+        let_in += ["the network"] if plan.request.network else fetched
         words = [
             f"{what}{where}",
             f"profile {plan.profile.name}",

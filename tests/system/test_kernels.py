@@ -116,3 +116,16 @@ def test_all_of_the_sandboxs_tests_pass(kernel, files):
 def test_a_compiler_makes_the_same_at_two_times(kernel, files):
     packages = ("gcc", "libc6-dev", "make")
     tested(kernel, files, "tests/kernel/trials.py", "-k", "gcc", packages=packages)
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("kernel", ABLE[:2], ids=named)
+def test_a_clock_is_fixed_where_tracing_is_restricted_and_refused_where_it_is_forbidden(kernel):
+    """kernel.yama.ptrace_scope, which Ubuntu sets to 1; the machine is of no use after 3."""
+    run = "python3.11 -m belljar run -q --clock -- date +%Y"
+    each = f"echo $s > $S; {run}; echo got $?; setpriv --reuid=65534 --clear-groups {run}; echo got $?"
+    text = f"S=/proc/sys/kernel/yama/ptrace_scope; mkdir /p; cd /p; for s in 1 2 3; do {each}; done"
+    ended = kernels.boot(kernel, ("/bin/sh", "-c", text), {})
+    said = re.findall(r"^(?:got )?(\d+)$", ended.console, re.M)
+    assert said == ["2037", "0"] * 4 + ["4"] * 2, ended.console
+    assert ended.console.count("kernel.yama.ptrace_scope is 3") == 2

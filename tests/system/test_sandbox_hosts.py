@@ -1,6 +1,7 @@
 """Hosts that cannot run a sandbox say why; and a printed sandbox runs as a program."""
 
 import ctypes
+import errno
 import os
 import pty
 import select
@@ -30,6 +31,7 @@ from test_sandbox_support import (
 from belljar.sandbox import SORTED, Bind, Policy, SandboxError, Trace, run
 from belljar.sandbox.spec import Spec
 
+PIDFD_GETFD = 438
 SOURCES = str(Path(__file__).parent.parent.parent / "src")
 
 
@@ -50,6 +52,17 @@ def refuse(number, error):
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.prctl(38, ctypes.c_ulong(1), 0, 0, 0) == 0
     assert libc.prctl(22, ctypes.c_ulong(2), ctypes.byref(program), 0, 0) == 0
+
+
+def test_a_supervisor_that_may_not_look_into_processes_says_what_forbids_it():
+    def action():
+        refuse(PIDFD_GETFD, errno.EPERM)
+        assert run_true() == 0
+        return run(BOX, ["/bin/true"], policy=Policy())
+
+    with pytest.raises(SandboxError, match="supervisor: pidfd_getfd: Operation not permitted") as caught:
+        in_child(action)
+    assert "forbids to look into processes" in caught.value.hint
 
 
 @pytest.mark.parametrize("identity", IDENTITIES)

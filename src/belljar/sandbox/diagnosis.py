@@ -18,6 +18,9 @@ _SETTINGS = (
         "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile that allows userns",
     ),
 )
+_TRACING = (
+    ("/proc/sys/kernel/yama/ptrace_scope", "3", "a start of the machine without it; it cannot be lowered"),
+)
 _FORBIDDEN = {errno.EPERM, errno.EACCES, errno.ENOSPC, errno.EUSERS}
 _EXHAUSTED = {
     errno.EMFILE: "too many open files: raise `ulimit -n`",
@@ -77,10 +80,15 @@ def remedy(step: str, number: int) -> str | None:
         return (
             "a supervisor listens already: this is inside a sandbox that is supervised, and only one can be"
         )
+    if step == "supervisor" and number == errno.EPERM:
+        return _blocking_setting(_TRACING) or (
+            "a container's seccomp profile or a security module forbids to look into processes"
+            " (pidfd_getfd, ptrace)"
+        )
     if number == errno.ENOSYS:
         return f"the sandbox needs Linux 5.12 or newer; this is {os.uname().release}"
     if step in {"namespaces", "identity"} and number in _FORBIDDEN:
-        return _blocking_setting() or (
+        return _blocking_setting(_SETTINGS) or (
             "a container's seccomp profile, a security module or a chroot forbids user namespaces;"
             " for Docker: --security-opt seccomp=unconfined"
         )
@@ -99,8 +107,8 @@ def is_forbidden(error: SandboxError) -> bool:
     return error.step in {"namespaces", "identity", "nesting", "root"} or error.step.startswith("proc ")
 
 
-def _blocking_setting() -> str | None:
-    for path, blocking, remedy in _SETTINGS:
+def _blocking_setting(settings: tuple[tuple[str, str, str], ...]) -> str | None:
+    for path, blocking, remedy in settings:
         try:
             # In bytes: a codec may have to be imported, where Python's library is out of sight.
             with open(path, "rb") as file:

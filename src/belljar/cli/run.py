@@ -15,8 +15,9 @@ def command(**asked: Any) -> int:
     """Run CMD so that nothing but the project and what you declare affects it.
 
     CMD sees the project at /build, the machine's /usr read-only, and nothing of your home, of parent
-    directories or of /etc. Its environment is empty but for fixed values; there is no network. It can
-    write to the profile's output directories only. The exit status is CMD's.
+    directories or of /etc. Its environment is empty but for fixed values; there is no network, no terminal
+    and nothing on standard input. It can write to the profile's output directories only. The exit status
+    is CMD's.
 
     \b
     Examples:

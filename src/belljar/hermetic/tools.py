@@ -150,18 +150,20 @@ class Inquiry:
 
 
 def _said(box: Sandbox, words: Sequence[str], *, seconds: int, must_succeed: bool = False) -> str:
-    """Return the line that a command prints first, all of them where it was asked verbosely."""
-    import tempfile
+    """Return the line that a command prints first, all of them where it was asked verbosely.
 
+    Into a pipe, which holds 64 KiB: one that says more has to wait, and fills neither disk nor memory.
+    """
     quiet = Policy(trace=Trace.NOTHING)
-    with tempfile.TemporaryFile() as said:
+    reader, writer = os.pipe()
+    with open(reader, "rb", buffering=0) as said:
         try:
-            out = said.fileno()
-            ended = run(_read_only(box), words, stdout=out, stderr=out, timeout=seconds, policy=quiet)
+            ended = run(_read_only(box), words, stdout=writer, stderr=writer, timeout=seconds, policy=quiet)
         except SandboxError:
             return ""
-        said.seek(0)
-        text = said.read(1 << 16).decode("utf-8", "replace")
+        finally:
+            os.close(writer)
+        text = (said.read(1 << 16) or b"").decode("utf-8", "replace")
     if must_succeed and ended.status != 0:
         return ""
     lines = [line.strip()[:_LONGEST] for line in text.splitlines() if line.strip()]

@@ -390,3 +390,18 @@ def test_what_a_link_of_the_system_leads_to_and_is_not_shown_is_told(tmp_path, m
     told = seen.outside(tmp_path, None, Path("/"))
     assert [(item.path, item.hidden) for item in told] == [(str(tmp_path / "etc/settings"), True)]
     assert seen.outside(tmp_path, None, tmp_path) == ()
+
+
+def test_profiles_that_may_not_be_read_are_told_and_not_passed_over(tmp_path, monkeypatch):
+    """As with `sudo -E`; root, who may read everything, cannot be refused otherwise."""
+    listed = os.listdir
+
+    def refuse(path):
+        if path == tmp_path / "profiles":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    (tmp_path / "profiles").mkdir()
+    with pytest.raises(InputError, match="profiles: Permission denied"):
+        available(tmp_path / "profiles", project=tmp_path)

@@ -100,8 +100,15 @@ def available(config: Path | None, *, project: Path | None = None) -> dict[str, 
     there = None if project is None else _names(project)
     if there is not None:
         own = [path for path in own if not there.isdisjoint(_WORD.findall(path.read_text("utf-8")))]
-    users = _files(config) if config is not None and config.is_dir() else []
-    return {path.stem: _load(path) for path in (*own, *users)}
+    return {path.stem: _load(path) for path in (*own, *_users(config))}
+
+
+def _users(config: Path | None) -> list[Path]:
+    try:
+        return _files(config) if config is not None and config.is_dir() else []
+    except PermissionError as error:
+        hint = "is HOME somebody else's? set it, or XDG_CONFIG_HOME; or --profile none"
+        raise InputError(f"{config}: {error.strerror}", hint=hint) from error
 
 
 def _files(directory: Path) -> list[Path]:

@@ -104,17 +104,18 @@ def _qemu(arch: Arch) -> list[str | Path]:
     """Return the command that starts a machine of two processors; it is over when that starts anew."""
     root = _emulators()
     loader, libraries = root / "usr/lib64/ld-linux-x86-64.so.2", root / "usr/lib/x86_64-linux-gnu"
+    # x86 kernels patch themselves as they start, which several threads of qemu 7.2 do not bear.
     machine, console = {
-        Arch.X86_64: (("-M", "pc"), "ttyS0"),
-        Arch.AARCH64: (("-M", "virt", "-cpu", "cortex-a72"), "ttyAMA0"),
+        Arch.X86_64: (("-M", "pc", "-accel", "tcg,thread=single"), "ttyS0"),
+        Arch.AARCH64: (("-M", "virt", "-accel", "tcg,thread=multi", "-cpu", "cortex-a72"), "ttyAMA0"),
     }[arch]
     return [
         *(loader, "--library-path", libraries, root / f"usr/bin/qemu-system-{arch.value}"),
-        *("-accel", "tcg,thread=multi", "-m", "2G", "-smp", "2", "-nodefaults", "-no-user-config"),
+        *("-m", "2G", "-smp", "2", "-nodefaults", "-no-user-config"),
         *("-display", "none", "-serial", "stdio", "-no-reboot", "-L", root / "usr/share/qemu"),
         *("-L", root / "usr/share/seabios", *machine),
         # The last word becomes a variable of process 1: there are no random numbers yet.
-        *("-append", f"console={console} quiet panic=-1 PYTHONHASHSEED=0"),
+        *("-append", f"console={console} quiet panic=-1 oops=panic PYTHONHASHSEED=0"),
     ]
 
 

@@ -29,7 +29,7 @@ from belljar.types import Event, Progress
 
 _APART = 2.2
 """Seconds between the beginnings of the first two builds: a zip archive counts time in steps of two."""
-_PATIENCE, _LEAST = 10, 120.0
+_PATIENCE, _LEAST = 10, 30.0
 """A build may take so many times as long as the usual one, and so many seconds at least."""
 _TAIL = 15
 _FULL = 1 << 16

@@ -296,6 +296,18 @@ def _():
     import resource
     resource.setrlimit(resource.RLIMIT_CORE, (-1, -1))
     return resource.getrlimit(resource.RLIMIT_CORE)[1] > 1
+@inside("a limit for process 1, which would end it and all")
+def _():
+    import resource
+    resource.prlimit(1, resource.RLIMIT_CPU, (1, 1))
+    return resource.prlimit(1, resource.RLIMIT_CPU) == (1, 1)
+@inside("a forged signal for process 1")  # as if it were the keeper's, to be passed on to all
+def _():
+    heard = []
+    signal.signal(signal.SIGTERM, lambda *_: heard.append(1))
+    call(libc.syscall(129, 1, 1, (ctypes.c_int * 32)(1, 0, -1, 0)))
+    time.sleep(0.3)
+    return heard
 @inside("a core for the host's program")  # which is started unless the limit is 1: core(5)
 def _():
     import resource

@@ -178,6 +178,8 @@ _TESTS = {
         Test(argument=2, bits=_EVERY_BIT),
     ),  # the new limit
 }
+_OR = {"prlimit64": ((Test(argument=0, bits=_LOW, equal=1), Test(argument=2, bits=_EVERY_BIT)),)}
+"""More rows: process 1, which is the sandbox itself, would not outlive a limit of CPU time."""
 _FLAGS_OF_FILES = (0x40086602, 0x401C5820)  # FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR
 _OF_OTHERS: dict[str, tuple[tuple[Test, ...], ...]] = {
     "ioctl": (_TESTS["ioctl"], *((Test(argument=1, bits=_LOW, equal=flags),) for flags in _FLAGS_OF_FILES)),
@@ -237,7 +239,7 @@ def _rules(
     for call, number, kind in _table(machine):
         item = CLASSES["allow" if kind in free else kind]
         some_only = call in some and item.action is not Action.ALLOW
-        tests: tuple[tuple[Test, ...], ...] = (some[call],) if some_only else ()
+        tests: tuple[tuple[Test, ...], ...] = (some[call], *_OR.get(call, ())) if some_only else ()
         always = item.action is Action.NOTIFY and not tests and kind not in arming
         if call in _ARMING and not always:
             item, tests = CLASSES[kind], (*tests, _ARMING[call])

@@ -49,6 +49,7 @@ _LIMITS = {
     **dict.fromkeys((resource.RLIMIT_AS, resource.RLIMIT_DATA, resource.RLIMIT_RSS), (_ALL, _ALL)),
     **dict.fromkeys((resource.RLIMIT_CPU, resource.RLIMIT_RTTIME, resource.RLIMIT_FSIZE), (_ALL, _ALL)),
 }
+_SI_USER = 0  # sigaction(2)
 PIPE = 3
 _EVERY_FD = 2**32 - 1
 
@@ -356,7 +357,8 @@ def _spawn_and_reap(job: Job) -> int:
             raise
     while True:
         heard = signal.sigwaitinfo(HEARD)
-        if heard.si_pid == 0 and heard.si_signo in PASSED_ON:  # of the keeper: who is inside has a number
+        # Of the keeper: who is inside has a number, and cannot have kill(2) say that he has none.
+        if heard.si_pid == 0 and heard.si_code == _SI_USER and heard.si_signo in PASSED_ON:
             pass_on(-1, heard.si_signo)
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             if os.WIFSTOPPED(ended[1]):

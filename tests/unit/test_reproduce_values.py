@@ -218,6 +218,7 @@ def test_patterns_match_names_directories_and_whole_paths():
         ("build", "varieduser", Kind.USER, {"user"}, set()),
         ("/build/x.c", "/varied/place/of/the/project/x.c", Kind.PATH, {"path"}, set()),
         ("Jan  2 2035", "Feb  4 2036", Kind.TIME, {"clock"}, set()),
+        ("on Tue Jan 02 00:00 UTC", "on Mon Feb 04 07:08 VARY", Kind.TIME, {"clock", "timezone"}, set()),
         ("Jan  2 1980", "Jul 31 1980", Kind.TIME, {"source-date"}, set()),
         ("mtime 315619200", "mtime 324004242", Kind.TIME, {"timestamps"}, set()),
         ("mtime 1800000001", "mtime 1800000003", Kind.TIME, {FILE_TIMES}, set()),

@@ -111,6 +111,10 @@ def _written(moment: int) -> Iterator[str]:
         "%B %d, %Y",
         "%m/%d/%y",
         "%d.%m.%Y",
+        "%Y.%m.%d",
+        "%d/%b/%Y",
+        "%a %b %d",
+        "%a %b %e",
     ):
         yield time.strftime(form, day)
     month, number, year = time.strftime("%b", day), day.tm_mday, day.tm_year

@@ -84,9 +84,9 @@ def test_streams_are_carried_whole_and_in_order(place):
     assert done.stderr == "words\n"
 
 
-def started(place, script, *options, **streams):
-    """Start `belljar run -- sh -c script` with chosen streams."""
-    words = [sys.executable, "-m", "belljar", "run", "-q", "--system", str(system()), *options]
+def started(place, script, *before, **streams):
+    """Start `belljar run -- sh -c script` with chosen streams, by what stands `before` it."""
+    words = [*before, sys.executable, "-m", "belljar", "run", "-q", "--system", str(system())]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     return subprocess.Popen([*words, "--", "sh", "-c", script], cwd=place.project, env=env, **streams)
 
@@ -124,17 +124,9 @@ def test_a_stream_that_does_not_wait_or_is_closed_loses_nothing_that_can_be_kept
     with open(reader, "rb") as file:
         assert file.read() == b"".join(b"%d\n" % n for n in range(1, 100001))
     assert child.wait() == 0
-    closed = [
-        "sh",
-        "-c",
-        'exec "$@" >&-',
-        "sh",
-        *started(place, "true").args[:-1],
-        "echo lost; echo kept >&2",
-    ]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(closed, cwd=place.project, env=env, stderr=subprocess.PIPE, check=True)
-    assert done.stderr == b"kept\n"
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh"]
+    child = started(place, "echo lost; echo kept >&2", *closed, stderr=subprocess.PIPE)
+    assert (child.communicate()[1], child.returncode) == (b"kept\n", 0)
 
 
 PROBE = """

@@ -12,7 +12,19 @@ from pathlib import Path
 import pytest
 from test_sandbox_support import AS_ROOT, BOX, IDENTITIES, box_for, in_child, output_of, python
 
-from belljar.sandbox import Bind, Blocked, How, Lookup, Policy, Trace, Unseen, lookups, run
+from belljar.sandbox import (
+    Bind,
+    Blocked,
+    Disarmed,
+    How,
+    Lookup,
+    Policy,
+    Trace,
+    Unseen,
+    lookups,
+    run,
+    supervisor,
+)
 
 EPOCH = 1_500_000_000
 FIXED = Policy(trace=Trace.ASKED, epoch=EPOCH, seed="seed", release="5.10.0", processors=3, listing="sorted")
@@ -324,3 +336,18 @@ def test_a_mode_of_all_bits_is_one_that_the_kernel_knows():
         "print(oct(os.stat('/tmp/f').st_mode & 0o7777))"
     )
     assert told(text)[0].split() == ["0", "0o1777"]
+
+
+def test_files_that_are_armed_again_and_again_do_not_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(supervisor, "_MOST_ONCE", 20)
+    text = (
+        "import os; os.chdir('/tmp'); [os.close(os.open(str(n), os.O_CREAT)) for n in range(100)];"
+        "[os.chmod(str(n), 0o4755) for n in range(100) for _ in range(20)]; print('well')"
+    )
+    said, events = told(text)
+    disarmed = [event for event in events if isinstance(event, Disarmed)]
+    assert said == "well\n"
+    assert len(set(disarmed)) == len(disarmed) == 20
+    assert [
+        event.what for event in events if isinstance(event, Unseen)
+    ] == ["more than 20 files that were to be armed, or gaps"]

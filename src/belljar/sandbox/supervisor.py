@@ -29,7 +29,7 @@ from belljar.sandbox.executions import Executions
 from belljar.sandbox.filter import CLASSES, MACHINES, NESTING, Action, Rule, assemble, rules, this_machine
 from belljar.sandbox.lookups import CALLS, Lookups, Names
 from belljar.sandbox.modes import Modes, arms
-from belljar.sandbox.policy import Blocked, Event, Policy, Unseen, encode
+from belljar.sandbox.policy import Blocked, Disarmed, Event, Policy, Unseen, encode
 from belljar.sandbox.processes import Processes
 from belljar.sandbox.signals import HEARD
 from belljar.sandbox.stamps import Stamps
@@ -38,7 +38,7 @@ from belljar.sandbox.targets import Targets
 ALL_CHILDREN = 0x40000000  # __WALL of waitpid(2): threads too
 _BUFFERED = 1 << 15
 _IDLE_MILLISECONDS = 200
-_MOST_BLOCKED = 1000
+_MOST_BLOCKED, _MOST_ONCE = 1000, 10_000
 _UUID = b"/proc/sys/kernel/random/uuid"
 _RANDOM_FILES = (b"/dev/urandom", b"/dev/random", _UUID)
 _UNKNOWN = "not known to belljar"
@@ -110,7 +110,7 @@ class Supervisor:
         self._buffer: list[bytes] = []
         self._size = 0
         self._blocked: Counter[tuple[str, str, str]] = Counter()
-        self._gaps: set[Unseen] = set()
+        self._once: set[Event] = set()
         self._poll = select.poll()
         self.status = 0
         self._random_files = RandomFiles(self._poll)
@@ -266,10 +266,14 @@ class Supervisor:
     def _tell(self, event: Event) -> None:
         if self._events is None:
             return
-        if isinstance(event, Unseen):
-            if event in self._gaps:
+        if isinstance(event, Unseen | Disarmed):
+            if event in self._once or len(self._once) > _MOST_ONCE:
                 return
-            self._gaps.add(event)
+            if len(self._once) == _MOST_ONCE:
+                event = Unseen(
+                    what=f"more than {_MOST_ONCE} files that were to be armed, or gaps", program=""
+                )
+            self._once.add(event)
         data = encode(event)
         self._buffer.append(data)
         self._size += len(data)

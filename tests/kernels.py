@@ -23,7 +23,7 @@ from pathlib import Path
 from belljar.types import Arch
 
 TESTS = Path(__file__).parent
-SYSTEM = ("python3.11", "dash", "coreutils", "util-linux")
+SYSTEM = ("python3.11", "dash", "coreutils", "grep", "util-linux")
 """Of bookworm: whatever the kernel, Python and the C library are the same."""
 _LIBRARIES = ("click", "pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "py.py")
 _SKIPPED = re.compile(r"usr/share/(doc|man|locale|info|lintian|bash-completion|zoneinfo)(/|$)")
@@ -104,7 +104,7 @@ def _qemu(arch: Arch) -> list[str | Path]:
     """Return the command that starts a machine of two processors; it is over when that starts anew."""
     root = _emulators()
     loader, libraries = root / "usr/lib64/ld-linux-x86-64.so.2", root / "usr/lib/x86_64-linux-gnu"
-    # x86 kernels patch themselves as they start, which several threads of qemu 7.2 do not bear.
+    # x86 kernels patch themselves as they run, which several threads of qemu do not always bear.
     machine, console = {
         Arch.X86_64: (("-M", "pc", "-accel", "tcg,thread=single"), "ttyS0"),
         Arch.AARCH64: (("-M", "virt", "-accel", "tcg,thread=multi", "-cpu", "cortex-a72"), "ttyAMA0"),
@@ -121,7 +121,7 @@ def _qemu(arch: Arch) -> list[str | Path]:
 
 @functools.cache
 def _emulators() -> Path:
-    return unpacked(Arch.X86_64, "bookworm", ("qemu-system-x86", "qemu-system-arm"))
+    return unpacked(Arch.X86_64, "trixie", ("qemu-system-x86", "qemu-system-arm"))
 
 
 # --- packages -------------------------------------------------------------------------------------

@@ -151,7 +151,10 @@ def test_programs_see_the_clock_of_the_policy_static_ones_too(zig_cc, target, id
         shutil.copy(program, f"{place}/clock")
         real, first, second = in_child(lambda: times(place), ordinary=identity == "ordinary")
     assert abs(int(real[0]) - time.time()) < 60
-    assert first == second == [str(EPOCH)] * 3 + ["1000"]
+    assert first[:3] == second[:3] == [str(EPOCH)] * 3
+    assert all(
+        1000 <= int(words[3]) < 1030 for words in (first, second)
+    )  # real, and so as fast as the machine
 
 
 @pytest.mark.extended

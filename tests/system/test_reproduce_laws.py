@@ -53,12 +53,10 @@ def test_a_recipe_is_built_from_its_lock_and_what_it_installs_is_compared(tmp_pa
 def test_the_directory_is_an_input_of_a_recipe_and_a_fault_of_a_project(tmp_path):
     script = 'mkdir -p "$PREFIX"; pwd > "$PREFIX/where"'
     tied = built.recipe(tmp_path / "tied", script)
-    words, home = ("reproduce", tied, "--json", "--vary", "path"), built.home(tmp_path / "home")
-    for more, status in (((), 0), (("--strict",), 1)):
-        done = built.belljar(*words, *more, home=home)
-        report = json.loads(done.stdout)
-        assert (done.returncode, report["reproducible"], causes(report)) == (status, True, {"path"})
-        assert report["causes"][0]["declared"]
+    done = built.belljar("reproduce", tied, "--json", "--vary", "path", home=built.home(tmp_path / "home"))
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["reproducible"], causes(report)) == (0, True, {"path"})
+    assert report["causes"][0]["declared"]
     _, report = reproduced(place_with(tmp_path / "project", "pwd > where"), "--vary", "path")
     assert (report["reproducible"], report["causes"][0]["declared"]) == (False, False)
 

@@ -138,6 +138,8 @@ def test_names_that_are_new_at_every_build_are_noise_in_their_directory_only():
 def test_strings_of_binaries_and_numbers_that_mean_something_are_shown():
     left, right = b"\0\1\2same\0localhost\0", b"\0\1\2same\0varied-host\0"
     assert found(left, right) == [("", "localhost", "varied-host")]
+    wide = [b"\1\2" + host.encode("utf-16-le") for host in ("localhost", "varied-host")]
+    assert found(*wide) == [("", "localhost", "varied-host")]
     dates = [b"\0\1" + text + b"\0" for text in (b"Jan  2 1980", b"Feb  3 1981")]
     assert found(*dates) == [("", "Jan  2 1980", "Feb  3 1981")]
     times = [bytes(8) + struct.pack("<I", value) + bytes(8) for value in (315_619_200, 350_011_425)]

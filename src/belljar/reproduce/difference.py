@@ -20,6 +20,8 @@ SHOWN = 240
 """How many characters of a text are kept."""
 _SAMPLES = 8
 _STRINGS = re.compile(rb"[\x20-\x7e]{4,}")
+_WIDE = re.compile(rb"(?:[\x20-\x7e]\0){4,}")
+"""Texts in UTF-16, as programs for Windows and resources have them."""
 _DERIVED = re.compile(r"(^|!)(\.note\.gnu\.build-id|\.gnu_debuglink|\(headers\)|\(blocks\)|/)$")
 
 Spot = tuple[str, str]
@@ -136,7 +138,7 @@ def _joined(part: str, rest: str) -> str:
 
 
 def _binary(path: str, part: str, left: bytes, right: bytes) -> Iterator[Difference]:
-    here, there = (_STRINGS.findall(data) for data in (left, right))
+    here, there = (_strings(data) for data in (left, right))
     gone, new = _less(here, there), _less(there, here)
     meaning = _meaning(left, right) if len(left) == len(right) else None
     if meaning is not None:
@@ -148,6 +150,10 @@ def _binary(path: str, part: str, left: bytes, right: bytes) -> Iterator[Differe
         yield of_texts(path, part, " ".join(map(_decoded, here)), " ".join(map(_decoded, there)))
     else:
         yield _numbers(path, part, left, right)
+
+
+def _strings(data: bytes) -> list[bytes]:
+    return _STRINGS.findall(data) + [text[::2] for text in _WIDE.findall(data)]
 
 
 def _less(these: list[bytes], those: list[bytes]) -> list[bytes]:

@@ -3,6 +3,10 @@
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -152,6 +156,29 @@ def test_a_build_that_fails_as_usual_is_no_verdict(tmp_path):
     done = said(place, "reproduce", *words_of(place), "--", "bash", "build.sh")
     assert done.returncode == 5
     assert "the last words" in done.stderr
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupt_leaves_nothing_and_what_a_kill_leaves_is_gone_with_the_next_run(kind, tmp_path):
+    place = place_with(tmp_path, "uname -n > out; [ -e quick ] || sleep 60")
+    before, state = tree_of(place.project), tmp_path / "state"
+    env = place.environment() | {"BELLJAR_HOME": str(state), "PYTHONPATH": built.SOURCE}
+    program = [sys.executable, "-m", "belljar", "reproduce", "--vary", "host", *words_of(place)]
+    command, quiet = ["--", "bash", "build.sh"], subprocess.DEVNULL
+    child = subprocess.Popen([*program, *command], cwd=place.project, env=env, stdout=quiet, stderr=quiet)
+    deadline = time.monotonic() + 60
+    while not list(state.glob("staging/*/usual/project/out")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(kind)
+    assert child.wait(30) == (built.INTERRUPTED if kind == signal.SIGINT else -signal.SIGKILL)
+    assert tree_of(place.project) == before
+    if kind == signal.SIGKILL:
+        assert list(state.glob("staging/*"))
+        (place.project / "quick").touch()
+        subprocess.run(
+            [*program, *command], cwd=place.project, env=env, stdout=quiet, stderr=quiet, check=False
+        )
+    assert list(state.glob("staging/*")) == []
 
 
 def test_a_command_that_writes_nothing_is_no_verdict(tmp_path):

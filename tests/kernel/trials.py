@@ -124,7 +124,7 @@ def test_a_sealed_program_runs_on_its_own_libc(form):
 
 
 def test_gcc_makes_the_same_at_two_times(identity, project):
-    (project / "Makefile").write_text("app: a.o b.o\n\tgcc -o $@ $^\n")
+    (project / "Makefile").write_text("CC = gcc\napp: a.o b.o\n\tgcc -o $@ $^\n")
     (project / "a.c").write_text(
         "int puts(const char *); void b(void); int main(void) { b(); return puts(__TIME__) < 0; }"
     )

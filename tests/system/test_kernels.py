@@ -86,7 +86,7 @@ def test_sandbox_supervisor_and_sealed_programs_hold_on_aarch64(files):
     names = ("kernel/trials", "system/test_sandbox_laws", "system/test_supervisor_laws")
     words = [f"tests/{name}.py" for name in names]
     ended = tested(ABLE[0], files, *words, "-k", f"(ordinary or sealed) and {NOT_THERE}")
-    assert len(ended.results) == 30
+    assert len(ended.results) >= 30
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def files(zig_cc, tmp_path):
     return made
 
 
-def tested(kernel: Kernel, files, *words: str, packages=(), timeout: float = 600) -> Ended:
+def all_pass(kernel: Kernel, files, *words: str, packages=(), timeout: float = 600) -> Ended:
     """Run pytest there; every test must pass."""
     pytest_ = "python3.11 -m pytest --no-header -v --color=no --tb=short -p no:cacheprovider -m ''"
     command = ("/bin/sh", "-c", f'cd /work && exec {pytest_} "$@"', "sh", *words)
@@ -85,7 +85,7 @@ def tested(kernel: Kernel, files, *words: str, packages=(), timeout: float = 600
 def test_sandbox_supervisor_and_sealed_programs_hold_on_aarch64(files):
     names = ("kernel/trials", "system/test_sandbox_laws", "system/test_supervisor_laws")
     words = [f"tests/{name}.py" for name in names]
-    ended = tested(ABLE[0], files, *words, "-k", f"(ordinary or sealed) and {NOT_THERE}")
+    ended = all_pass(ABLE[0], files, *words, "-k", f"(ordinary or sealed) and {NOT_THERE}")
     assert len(ended.results) >= 30
 
 
@@ -110,14 +110,16 @@ def test_all_of_the_sandboxs_tests_pass(kernel, files):
     names += ["supervisor_laws", "supervisor_hostile"]
     names += ["sandbox_weaker"] if kernel.suite in WITH_LANDLOCK else []
     words = [f"tests/system/test_{name}.py" for name in names]
-    tested(kernel, files, "tests/kernel/trials.py", *words, "-k", f"{NOT_THERE} and {NOT_NOW}", timeout=1800)
+    all_pass(
+        kernel, files, "tests/kernel/trials.py", *words, "-k", f"{NOT_THERE} and {NOT_NOW}", timeout=1800
+    )
 
 
 @pytest.mark.extended
 @pytest.mark.parametrize("kernel", ABLE[:2], ids=named)
 def test_a_compiler_makes_the_same_at_two_times(kernel, files):
     packages = ("gcc", "libc6-dev", "make")
-    tested(kernel, files, "tests/kernel/trials.py", "-k", "gcc", packages=packages)
+    all_pass(kernel, files, "tests/kernel/trials.py", "-k", "gcc", packages=packages)
 
 
 @pytest.mark.extended

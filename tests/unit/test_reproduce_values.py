@@ -321,6 +321,14 @@ def test_what_has_another_name_on_the_other_side_is_one_thing_that_is_called_as_
     ]
 
 
+def test_directories_that_are_all_called_otherwise_to_any_depth_are_compared(tmp_path):
+    for side in ("1", "2"):
+        (tmp_path / side / "/".join([f"d{side}"] * 100)).mkdir(parents=True)
+    found = differences(tmp_path / "1", tmp_path / "2")
+    assert len([item for item in found if item.part == "name"]) == 60
+    assert found[-1].aspect is Aspect.MISSING
+
+
 def test_names_that_have_nothing_in_common_are_two_things(tmp_path):
     for side, name in (("left", "alpha"), ("right", "omega.so")):
         (tmp_path / side).mkdir()

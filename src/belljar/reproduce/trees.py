@@ -7,9 +7,11 @@ for: everything that a build writes has a time of its own.
 import enum
 import fnmatch
 import os
+import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from belljar import fsys
@@ -22,6 +24,8 @@ from belljar.reproduce.names import paired
 NAME = "name"
 """The part of a file that is called otherwise in the other tree."""
 _SIZE = 256 << 20
+_DEEP = 60
+"""In how many directories that have another name each, one within the other, names are still matched."""
 _TYPES = {stat.S_IFLNK: "link", stat.S_IFDIR: "directory", stat.S_IFREG: "file", stat.S_IFIFO: "pipe"}
 
 
@@ -56,8 +60,14 @@ def matches(path: str, patterns: Iterable[str]) -> bool:
     """Whether a path, one of its components, or a directory that it lies in, is like one of the patterns."""
     pieces = path.split("/")
     tops = ["/".join(pieces[: n + 1]) for n in range(len(pieces))]
-    names = (*tops, *pieces)
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names)
+    like = _like(tuple(patterns))
+    return like is not None and any(map(like, (*tops, *pieces)))
+
+
+@cache
+def _like(patterns: tuple[str, ...]) -> Callable[[str], object] | None:
+    """Return what says whether a name is like one of the patterns."""
+    return re.compile("|".join(map(fnmatch.translate, patterns))).match if patterns else None
 
 
 def _of_trees(left: Path, right: Path, at: str, compared: Compared) -> Iterator[Difference]:
@@ -69,22 +79,17 @@ def _of_trees(left: Path, right: Path, at: str, compared: Compared) -> Iterator[
     tops = [path for path in sorted(lost) if os.path.dirname(path) not in lost and compared.wants(at + path)]
     gone = {path: _value(left / path) for path in tops if os.path.lexists(left / path)}
     new = {path: _value(right / path) for path in tops if os.path.lexists(right / path)}
-    pairs = paired(gone, new)
+    pairs = paired(gone, new) if at.count("/") < _DEEP else {}
     moved = {*pairs, *pairs.values()}
+    below = tuple(f"{path}/" for path in moved)
     for path in sorted(found):
-        if compared.wants(at + path) and not any(top in moved for top in _upwards(path)):
+        if path not in moved and not path.startswith(below) and compared.wants(at + path):
             yield from _of_path(at + path, found[path], left / path, right / path)
     for one, other in sorted(pairs.items()):
         yield of_texts(at + one, NAME, at + one, at + other)
         yield from _of_pair(at + one, left / one, right / other, compared)
     if compared.metadata:
         yield from _of_metadata(left, right, at, compared)
-
-
-def _upwards(path: str) -> Iterator[str]:
-    while path:
-        yield path
-        path = os.path.dirname(path)
 
 
 def _value(path: Path) -> tuple[str, object]:

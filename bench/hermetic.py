@@ -45,8 +45,9 @@ def main(argv: list[str]) -> int:
 
 
 def start(command: list[str]) -> int:
-    """Run a command with the environment that Python needs."""
-    pid = os.posix_spawn(command[0], command, dict(os.environ))
+    """Run a command with the environment that Python needs; what it says at its end is not shown."""
+    quiet = [(os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0)]
+    pid = os.posix_spawn(command[0], command, dict(os.environ), file_actions=quiet)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 

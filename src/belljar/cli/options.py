@@ -5,8 +5,8 @@ So the options of `run` are values: `read` understands what is usual; for the re
 that is wrong, the same values become a click command (`declared`), which explains. A test holds that both
 take each command line alike.
 
-Rejected: argparse. It loads in 2 ms, but has other rules, and other words for help and mistakes than all other
-commands, which are click's.
+Rejected: argparse. It loads in 2 ms, but has other rules, and other words for help and mistakes than all
+other commands, which are click's.
 """
 
 import os

@@ -348,6 +348,6 @@ def test_files_that_are_armed_again_and_again_do_not_fill_the_memory(monkeypatch
     disarmed = [event for event in events if isinstance(event, Disarmed)]
     assert said == "well\n"
     assert len(set(disarmed)) == len(disarmed) == 20
-    assert [
-        event.what for event in events if isinstance(event, Unseen)
-    ] == ["more than 20 files that were to be armed, or gaps"]
+    assert [event.what for event in events if isinstance(event, Unseen)] == [
+        "more than 20 files that were to be armed, or gaps"
+    ]

@@ -1,8 +1,9 @@
 """The stubs, launchers and libraries that are shipped are what their source gives."""
 
-import importlib.metadata
 import importlib.util
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,10 @@ def tool():
 @pytest.mark.parametrize("source", ["stub", "launcher", "first", "show"])
 def test_building_it_again_gives_every_byte(source, machine, tmp_path):
     made = tool()
-    assert importlib.metadata.version("ziglang") == made.VERSION
+    said = subprocess.run(
+        [sys.executable, "-m", "ziglang", "version"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == made.VERSION  # its package may have been packed again: 0.17.0.post0
     shipped = (ROOT / "src/belljar/seal/stub" / f"{source}.{machine}.bin").read_bytes()
     assert made.build(machine, tmp_path, source) == shipped
 

@@ -14,6 +14,8 @@ from belljar.seal.launcher import Form
 from belljar.seal.plan import Options, plan
 from belljar.types import Arch
 
+pytestmark = pytest.mark.extended  # half a gigabyte of packages, a minute and more for each machine
+
 AARCH64, X86_64 = Arch.AARCH64, Arch.X86_64
 TOO_OLD = [Kernel(arch=arch, suite="bullseye") for arch in (X86_64, AARCH64)]
 ABLE = [
@@ -89,9 +91,7 @@ def test_sandbox_supervisor_and_sealed_programs_hold_on_aarch64(files):
     assert len(ended.results) >= 30
 
 
-@pytest.mark.parametrize(
-    "kernel", [TOO_OLD[0], pytest.param(TOO_OLD[1], marks=pytest.mark.extended)], ids=named
-)
+@pytest.mark.parametrize("kernel", TOO_OLD, ids=named)
 def test_a_kernel_that_is_too_old_is_named(kernel):
     runs = "for w in -q --allow-weaker; do python3.11 -m belljar run $w -- true; echo got $?; done"
     ended = kernels.boot(kernel, ("/bin/sh", "-c", f"mkdir /p; cd /p; {runs}"), {})
@@ -103,7 +103,6 @@ def test_a_kernel_that_is_too_old_is_named(kernel):
 # --- the whole --------------------------------------------------------------------------------------
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize("kernel", ABLE, ids=named)
 def test_all_of_the_sandboxs_tests_pass(kernel, files):
     names = ["sandbox_laws", "sandbox_support", "sandbox_hosts", "sandbox_endings"]
@@ -115,14 +114,12 @@ def test_all_of_the_sandboxs_tests_pass(kernel, files):
     )
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize("kernel", ABLE[:2], ids=named)
 def test_a_compiler_makes_the_same_at_two_times(kernel, files):
     packages = ("gcc", "libc6-dev", "make")
     all_pass(kernel, files, "tests/kernel/trials.py", "-k", "gcc", packages=packages)
 
 
-@pytest.mark.extended
 @pytest.mark.parametrize("kernel", ABLE[:2], ids=named)
 def test_a_clock_is_fixed_where_tracing_is_restricted_and_refused_where_it_is_forbidden(kernel):
     """kernel.yama.ptrace_scope, which Ubuntu sets to 1; the machine is of no use after 3."""

@@ -185,7 +185,7 @@ def _ours() -> dict[str, File]:
     import pytest
 
     libraries = Path(pytest.__file__).parents[1]
-    trees = {"work/src/belljar": TESTS.parent / "src/belljar", "work/tests": TESTS}
+    trees = {"checkout/src/belljar": TESTS.parent / "src/belljar", "checkout/tests": TESTS}
     trees |= {f"opt/{name}": libraries / name for name in _LIBRARIES}
     found: dict[str, File] = {
         str(Path(top) / path.relative_to(tree)): path
@@ -194,8 +194,8 @@ def _ours() -> dict[str, File]:
         if path.is_file() and "__pycache__" not in path.parts
     }
     init = "#!/usr/bin/python3.11 -S\n" + (TESTS / "kernel/init.py").read_text()
-    here = {"work/pyproject.toml": TESTS.parent / "pyproject.toml"}
-    return found | here | _ETC | {"init": init, "work/tests/conftest.py": TESTS / "kernel/programs.py"}
+    here = {"checkout/pyproject.toml": TESTS.parent / "pyproject.toml"}
+    return found | here | _ETC | {"init": init, "checkout/tests/conftest.py": TESTS / "kernel/programs.py"}
 
 
 def _archive(files: Mapping[str, File]) -> Iterator[bytes]:

@@ -48,7 +48,12 @@ def _run() -> int:
     """Run the command, and reap whatever ends, until it has."""
     with open("/command.json", encoding="utf-8") as file:
         command = json.load(file)
-    env = {"PATH": "/usr/bin:/usr/sbin", "HOME": "/root", "LC_ALL": "C.UTF-8", "PYTHONPATH": "/work/src:/opt"}
+    env = {
+        "PATH": "/usr/bin:/usr/sbin",
+        "HOME": "/root",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONPATH": "/checkout/src:/opt",
+    }
     child = os.posix_spawn(command[0], command, env)
     while True:
         process, status = os.wait()

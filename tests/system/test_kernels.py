@@ -74,7 +74,7 @@ def files(zig_cc, tmp_path):
 def all_pass(kernel: Kernel, files, *words: str, packages=(), timeout: float = 600) -> Ended:
     """Run pytest there; every test must pass."""
     pytest_ = "python3.11 -m pytest --no-header -v --color=no --tb=short -p no:cacheprovider -m ''"
-    command = ("/bin/sh", "-c", f'cd /work && exec {pytest_} "$@"', "sh", *words)
+    command = ("/bin/sh", "-c", f'cd /checkout && exec {pytest_} "$@"', "sh", *words)
     ended = kernels.boot(kernel, command, files(kernel.arch), packages=packages, timeout=timeout)
     bad = {name: result for name, result in ended.results.items() if result != "PASSED"}
     assert (ended.status, bad) == (0, {}), ended.console[-20_000:]

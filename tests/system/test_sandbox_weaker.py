@@ -3,6 +3,7 @@
 Forbidden truly: by the setting of an outer namespace, and by a filter like Docker's.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -188,7 +189,13 @@ FORBID = {"setting": forbid_by_setting, "filter": forbid_by_filter}
 
 @pytest.fixture
 def place():
-    """A project with an output directory, something outside, and everybody may go there."""
+    with place_for_all() as made:
+        yield made
+
+
+@contextlib.contextmanager
+def place_for_all():
+    """Give a project with an output directory, something outside, and everybody may go there."""
     with tempfile.TemporaryDirectory() as top:
         made = Path(top)
         for name in ("project/out", "outside"):

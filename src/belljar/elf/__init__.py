@@ -3,8 +3,9 @@
 What this room shows is loaded when it is asked for: who needs one table need not wait for the reader.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from belljar.doors import door
 
 if TYPE_CHECKING:
     from belljar.elf.errors import ElfError
@@ -75,9 +76,4 @@ _ROOMS = {
     "words_of": "references",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Load the module that has a name of this room (PEP 562)."""
-    if name not in _ROOMS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+__getattr__ = door(__name__, _ROOMS)

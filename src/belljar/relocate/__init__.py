@@ -4,8 +4,9 @@ The table and what stands at a reference are in `belljar.references`. What this 
 it is asked for: sealing, say, needs the plan of a change and no scanner, whose import takes 50 ms.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from belljar.doors import door
 
 if TYPE_CHECKING:
     from belljar.relocate.apply import rewrite_tree
@@ -24,9 +25,4 @@ _ROOMS = {
     "scan": "scanner",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Load the module that has a name of this room (PEP 562)."""
-    if name not in _ROOMS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+__getattr__ = door(__name__, _ROOMS)
